@@ -1,0 +1,3 @@
+//! The `hurtig` binary.
+
+fn main() {}
