@@ -1,1 +1,16 @@
-//! (being built)
+//! Flink SQL to job graphs: parser, binder, planner and the session that holds tables and settings.
+//!
+//! Everything here is pure: no I/O, no clock, no threads.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`error`] | what is wrong with a statement, and where |
+//! | [`session`] | catalog, settings, statements |
+
+#![forbid(missing_docs)]
+
+pub mod error;
+pub mod session;
+
+pub use error::{Position, SqlError};
+pub use session::SessionSettings;
