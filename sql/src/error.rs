@@ -41,7 +41,7 @@ impl Position {
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum SqlError {
     /// The text is not SQL.
-    #[error("{}{message}", At(position))]
+    #[error("{}{}", At(.position), .message)]
     Parse {
         /// What is wrong.
         message: String,
@@ -49,7 +49,7 @@ pub enum SqlError {
         position: Option<Position>,
     },
     /// The text is SQL but makes no sense: unknown names, types that do not fit.
-    #[error("{}{message}", At(position))]
+    #[error("{}{}", At(.position), .message)]
     Validation {
         /// What is wrong.
         message: String,
@@ -57,7 +57,7 @@ pub enum SqlError {
         position: Option<Position>,
     },
     /// Flink can do it, Hurtig cannot yet.
-    #[error("{}{construct} not supported; see {DOCS_PAGE} for what is", At(position))]
+    #[error("{}{} not supported; see {} for what is", At(.position), .construct, DOCS_PAGE)]
     Unsupported {
         /// The construct with its verb, as "joins are".
         construct: String,
