@@ -27,9 +27,12 @@ pub enum StateError {
     /// A restore that does not fit: other schema, other max parallelism.
     #[error("{0}")]
     Incompatible(String),
-    /// An option of a store.
+    /// An option of a store: also wrong credentials and missing buckets.
     #[error("{0}")]
     Config(String),
+    /// A store cannot be reached.
+    #[error("{0}")]
+    Connection(String),
 }
 
 impl StateError {
@@ -41,6 +44,7 @@ impl StateError {
             StateError::Database(_) => ErrorKind::Storage,
             StateError::Incompatible(_) => ErrorKind::Validation,
             StateError::Config(_) => ErrorKind::Config,
+            StateError::Connection(_) => ErrorKind::Connection,
         }
     }
 }

@@ -15,8 +15,12 @@ pub mod backend;
 pub mod checkpoint;
 pub mod encoding;
 pub mod error;
+#[cfg(test)]
+mod golden;
 pub mod hash;
 pub mod local;
 pub mod storage;
+#[cfg(test)]
+mod test_columns;
 
 pub use error::{Result, StateError};
