@@ -9,6 +9,7 @@
 //! | [`types`] | Flink's logical types: text form, Arrow form |
 //! | [`schema`] | named, typed columns with time attributes |
 //! | [`expr`] | typed scalar expressions |
+//! | [`aggregates`] | aggregate functions: result types, splitting into phases |
 //! | [`job`] | validated job graphs, chaining, subtask wiring |
 //! | [`key_groups`] | max parallelism, key-group ranges |
 //! | [`ids`] | job ids, execution attempts |
@@ -19,6 +20,7 @@
 
 #![forbid(missing_docs)]
 
+pub mod aggregates;
 pub mod config;
 pub mod connector;
 pub mod coordinator;
