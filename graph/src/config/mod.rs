@@ -1,6 +1,25 @@
-//! Configuration: the registry of keys and reading values.
+//! Configuration: the registry of keys, reading values, loading and checking.
+//!
+//! A [`Configuration`] is keys with their values as text. The registry ([`keys`]) says which keys
+//! there are and what their values look like; reading is typed by [`ConfigOption`]. [`load`] reads
+//! `config.yaml` and `-D key=value`, [`check`] finds what is wrong in a configuration, and
+//! [`markdown_reference`] is the reference for people.
+
+mod check;
+pub mod keys;
+mod load;
+mod other_flink_keys;
+mod redact;
+mod reference;
+mod values;
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+pub use check::{Diagnostic, Severity, check, check_pair, first_error};
+pub use load::{from_dynamic_properties, from_file, from_yaml};
+pub use redact::{REDACTED, is_secret};
+pub use reference::markdown_reference;
 
 use crate::error::GraphError;
 
@@ -21,6 +40,8 @@ pub enum ValueType {
     Memory,
     /// One of the given words, in any case.
     Enum(&'static [&'static str]),
+    /// A port, or a range of ports as `50100-50200` of which any free one is taken. 0: any.
+    Port,
 }
 
 /// A configuration key.
@@ -39,7 +60,7 @@ pub struct ConfigOption {
 }
 
 /// Keys with values, as text. Reading is typed by [`ConfigOption`].
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Configuration {
     values: BTreeMap<String, String>,
 }
@@ -60,11 +81,42 @@ impl Configuration {
         self.values.insert(key.into(), value.into());
     }
 
-    /// `overrides` win.
+    /// Takes a key away.
+    pub fn unset(&mut self, key: &str) {
+        self.values.remove(key);
+    }
+
+    /// `overrides` win, whatever spelling of a key either side uses.
     pub fn merged_with(&self, overrides: &Configuration) -> Configuration {
-        let mut values = self.values.clone();
-        values.extend(overrides.values.clone());
+        let mut merged = self.canonical();
+        merged.values.extend(overrides.canonical().values);
+        merged
+    }
+
+    /// The same configuration with every older spelling replaced by the keys of today. A value set
+    /// under today's key wins over one under an older spelling.
+    pub fn canonical(&self) -> Configuration {
+        let mut values = BTreeMap::new();
+        for (key, value) in &self.values {
+            let options = keys::find(key);
+            if options.is_empty() {
+                values.insert(key.clone(), value.clone());
+            }
+            for option in options {
+                // Of several spellings the first in the option's order counts.
+                let text = std::iter::once(&option.key)
+                    .chain(option.fallback_keys)
+                    .find_map(|k| self.values.get(*k))
+                    .unwrap_or(value);
+                values.insert(option.key.to_owned(), text.clone());
+            }
+        }
         Configuration { values }
+    }
+
+    /// The pairs for display: values of secret keys are replaced.
+    pub fn redacted(&self) -> BTreeMap<String, String> {
+        self.values.iter().map(|(k, v)| (k.clone(), redact::shown(k, v).to_owned())).collect()
     }
 
     /// The text set for `option` or a fallback key, else its default.
@@ -90,17 +142,16 @@ impl Configuration {
         let Some(text) = self.text(option) else { return Ok(None) };
         match parse(text.trim()) {
             Some(value) => Ok(Some(value)),
-            None => Err(GraphError::Config(format!("{}: '{text}' is not {what}", option.key))),
+            None => {
+                let shown = redact::shown(option.key, text);
+                Err(GraphError::Config(format!("{}: '{shown}' is not {what}", option.key)))
+            }
         }
     }
 
     /// A BOOLEAN value.
     pub fn bool(&self, option: &ConfigOption) -> Result<Option<bool>, GraphError> {
-        self.parsed(option, "true or false", |t| match t.to_ascii_lowercase().as_str() {
-            "true" => Some(true),
-            "false" => Some(false),
-            _ => None,
-        })
+        self.parsed(option, "true or false", values::parse_bool)
     }
 
     /// A whole number.
@@ -110,7 +161,7 @@ impl Configuration {
 
     /// A number.
     pub fn float(&self, option: &ConfigOption) -> Result<Option<f64>, GraphError> {
-        self.parsed(option, "a number", |t| t.parse().ok())
+        self.parsed(option, "a number", |t| t.parse().ok().filter(|f: &f64| f.is_finite()))
     }
 
     /// A duration in milliseconds.
@@ -122,40 +173,99 @@ impl Configuration {
     pub fn memory_bytes(&self, option: &ConfigOption) -> Result<Option<u64>, GraphError> {
         self.parsed(option, "a memory size: write '64 mb' or '1 gb'", values::parse_memory_bytes)
     }
+
+    /// The word that was chosen, as the registry spells it.
+    pub fn choice(&self, option: &ConfigOption) -> Result<Option<&'static str>, GraphError> {
+        let ValueType::Enum(words) = option.value_type else {
+            return Err(GraphError::Config(format!("{} is not a choice of words", option.key)));
+        };
+        self.parsed(option, &format!("one of {}", words.join(", ")), |t| {
+            words.iter().find(|w| w.eq_ignore_ascii_case(t)).copied()
+        })
+    }
+
+    /// The inclusive range of ports to try; 0 to 0: any.
+    pub fn ports(&self, option: &ConfigOption) -> Result<Option<(u16, u16)>, GraphError> {
+        self.parsed(option, "a port or a range of ports: write '6123' or '50100-50200'", values::parse_ports)
+    }
+
+    /// The items of a list: `a;b`, `a, b` or `[a, b]`.
+    pub fn list(&self, option: &ConfigOption) -> Vec<String> {
+        self.text(option).map(values::parse_list).unwrap_or_default()
+    }
 }
 
-mod values {
-    //! Reading durations and memory sizes as Flink writes them.
+/// Shows keys and values, secrets replaced.
+impl fmt::Debug for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.redacted()).finish()
+    }
+}
 
-    fn split(text: &str) -> Option<(u64, String)> {
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let number = text[..digits].parse().ok()?;
-        Some((number, text[digits..].trim().to_ascii_lowercase()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(&str, &str)]) -> Configuration {
+        Configuration::from_map(pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
     }
 
-    pub(super) fn parse_duration_ms(text: &str) -> Option<u64> {
-        let (number, unit) = split(text)?;
-        let factor = match unit.as_str() {
-            "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1,
-            "s" | "sec" | "secs" | "second" | "seconds" => 1000,
-            "m" | "min" | "minute" | "minutes" => 60_000,
-            "h" | "hour" | "hours" => 3_600_000,
-            "d" | "day" | "days" => 86_400_000,
-            _ => return None,
-        };
-        number.checked_mul(factor)
+    #[test]
+    fn values_are_read_by_their_type() {
+        let c = of(&[
+            ("execution.checkpointing.interval", "15000"),
+            ("taskmanager.memory.process.size", "1728m"),
+            ("restart-strategy.type", "Fixed-Delay"),
+            ("taskmanager.data.port", "50100-50200"),
+            ("restart-strategy.exponential-delay.backoff-multiplier", "2.5"),
+        ]);
+        assert_eq!(c.duration_ms(&keys::CHECKPOINTING_INTERVAL).unwrap(), Some(15_000));
+        assert_eq!(c.memory_bytes(&keys::TASKMANAGER_MEMORY_PROCESS).unwrap(), Some(1728 << 20));
+        assert_eq!(c.choice(&keys::RESTART_STRATEGY).unwrap(), Some("fixed-delay"));
+        assert_eq!(c.ports(&keys::TASKMANAGER_DATA_PORT).unwrap(), Some((50100, 50200)));
+        assert_eq!(c.float(&keys::RESTART_EXPONENTIAL_MULTIPLIER).unwrap(), Some(2.5));
+        assert_eq!(c.int(&keys::TASK_SLOTS).unwrap(), Some(1), "the default");
+        assert_eq!(c.duration_ms(&keys::CHECKPOINTING_MIN_PAUSE).unwrap(), Some(0));
     }
 
-    pub(super) fn parse_memory_bytes(text: &str) -> Option<u64> {
-        let (number, unit) = split(text)?;
-        let shift = match unit.as_str() {
-            "" | "b" | "bytes" => 0,
-            "k" | "kb" | "kib" | "kibibytes" => 10,
-            "m" | "mb" | "mib" | "mebibytes" => 20,
-            "g" | "gb" | "gib" | "gibibytes" => 30,
-            "t" | "tb" | "tib" | "tebibytes" => 40,
-            _ => return None,
-        };
-        number.checked_mul(1 << shift)
+    #[test]
+    fn a_wrong_value_names_the_key_and_says_what_is_wanted() {
+        let c = of(&[("execution.checkpointing.interval", "1h30m")]);
+        assert_eq!(
+            c.duration_ms(&keys::CHECKPOINTING_INTERVAL).unwrap_err().to_string(),
+            "execution.checkpointing.interval: '1h30m' is not a duration: write '10 s', '500 ms' or '2 min'"
+        );
+    }
+
+    #[test]
+    fn older_spellings_are_read_and_one_may_set_two_keys() {
+        let c = of(&[("state.backend.local-recovery", "true"), ("state.checkpoints.dir", "s3p://b/c")]);
+        assert_eq!(c.bool(&keys::RECOVERY_FROM_LOCAL).unwrap(), Some(true));
+        assert_eq!(c.bool(&keys::CHECKPOINTING_LOCAL_BACKUP).unwrap(), Some(true));
+        assert_eq!(c.text(&keys::CHECKPOINTING_DIRECTORY), Some("s3p://b/c"));
+    }
+
+    #[test]
+    fn an_override_wins_whatever_its_spelling() {
+        let cluster = of(&[("restart-strategy.type", "none"), ("state.backend.local-recovery", "true")]);
+        let job = of(&[("restart-strategy", "fixed-delay"), ("execution.state-recovery.from-local", "false")]);
+        let merged = cluster.merged_with(&job);
+        assert_eq!(merged.choice(&keys::RESTART_STRATEGY).unwrap(), Some("fixed-delay"));
+        assert_eq!(merged.bool(&keys::RECOVERY_FROM_LOCAL).unwrap(), Some(false));
+        assert_eq!(merged.bool(&keys::CHECKPOINTING_LOCAL_BACKUP).unwrap(), Some(true));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let c = of(&[("s3.secret-key", "hunter2"), ("parallelism.default", "2")]);
+        let shown = format!("{c:?}");
+        assert!(!shown.contains("hunter2") && shown.contains("parallelism.default"), "{shown}");
+    }
+
+    #[test]
+    fn lists_are_read_in_all_their_forms() {
+        for text in ["a;b c", "[a, b c]", "a, b c", "['a', \"b c\"]"] {
+            assert_eq!(of(&[("metrics.reporters", text)]).list(&keys::METRICS_REPORTERS), ["a", "b c"], "{text}");
+        }
     }
 }

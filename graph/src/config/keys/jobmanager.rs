@@ -1,0 +1,28 @@
+//! The JobManager: addresses, scheduler, failover.
+
+use super::{ConfigOption, ValueType};
+
+options! {
+    JOBMANAGER_ADDRESS = "jobmanager.rpc.address", [], ValueType::String, None,
+        "Host of the JobManager, as TaskManagers and clients reach it.";
+    JOBMANAGER_PORT = "jobmanager.rpc.port", [], ValueType::Port, Some("6123"),
+        "Port of the JobManager's gRPC services. 0: any free port.";
+    JOBMANAGER_BIND_HOST = "jobmanager.bind-host", [], ValueType::String, Some("127.0.0.1"),
+        "Interface that the JobManager listens on. Only loopback unless `--insecure-network` is given.";
+    JOBMANAGER_RESOURCE_ID = "jobmanager.resource-id", [], ValueType::String, None,
+        "Identity of this JobManager process. Not set: generated.";
+    JOBMANAGER_SCHEDULER = "jobmanager.scheduler", [], ValueType::Enum(&["Default", "Adaptive", "AdaptiveBatch"]), Some("Default"),
+        "Flink's choice of scheduler. Hurtig has one, which adapts to the slots that it has.";
+    FAILOVER_STRATEGY = "jobmanager.execution.failover-strategy", [], ValueType::Enum(&["region", "full"]), Some("region"),
+        "What restarts after a failure: the pipelined regions that it touches, or the whole job.";
+    RESOURCE_WAIT_TIMEOUT = "jobmanager.adaptive-scheduler.submission.resource-wait-timeout", ["jobmanager.adaptive-scheduler.resource-wait-timeout"], ValueType::Duration, Some("5 min"),
+        "How long a job waits for the slots that it needs at least.";
+    RESOURCE_STABILIZATION_TIMEOUT = "jobmanager.adaptive-scheduler.submission.resource-stabilization-timeout", ["jobmanager.adaptive-scheduler.resource-stabilization-timeout"], ValueType::Duration, Some("10 s"),
+        "How long a job with enough slots to run, but fewer than it wants, waits for more before it starts.";
+    SCALING_COOLDOWN = "jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling", ["jobmanager.adaptive-scheduler.scaling-interval.min"], ValueType::Duration, Some("30 s"),
+        "Quiet time after a rescale.";
+    EXECUTING_STABILIZATION_TIMEOUT = "jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout", [], ValueType::Duration, Some("1 min"),
+        "How long a running job waits for slots to settle before it rescales to fewer than it wants.";
+    JOBMANAGER_MEMORY = "jobmanager.memory.process.size", [], ValueType::Memory, None,
+        "Memory budget of the JobManager's process. Not enforced.";
+}

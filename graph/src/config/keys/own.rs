@@ -1,0 +1,24 @@
+//! Keys that Flink does not have.
+
+use super::{ConfigOption, ValueType};
+
+options! {
+    EXCHANGE_LINGER = "hurtig.exchange.linger", [], ValueType::Duration, Some("5 ms"),
+        "How long a partly filled batch waits for more rows while its task has input.";
+    EXCHANGE_CREDIT = "hurtig.exchange.credit", [], ValueType::Memory, Some("2 mb"),
+        "Bytes that a channel between TaskManagers may have in flight at least.";
+    EXCHANGE_COMPRESSION = "hurtig.exchange.compression", [], ValueType::Enum(&["NONE", "LZ4"]), Some("NONE"),
+        "Compression of batches between TaskManagers.";
+    FILE_SPLIT_SIZE = "hurtig.filesystem.split-size", [], ValueType::Memory, Some("128 mb"),
+        "Files above this size are read in ranges by several subtasks; smaller ones in order by one.";
+    STATE_MEMORY_PER_SLOT = "hurtig.state.memory-per-slot", [], ValueType::Memory, None,
+        "Memory for the state of a slot. Not set: the state's share divided by the slots.";
+    TASK_THREADS = "hurtig.task.threads", [], ValueType::Enum(&["SLOT", "TASK"]), Some("SLOT"),
+        "Whether the tasks of a slot share its thread or have one each.";
+    METRICS_INTERVAL = "hurtig.metrics.report-interval", [], ValueType::Duration, Some("1 s"),
+        "How often TaskManagers report the figures of their tasks to the JobManager.";
+    COLLECT_BUFFER = "hurtig.collect.buffer", [], ValueType::Memory, Some("64 mb"),
+        "Rows of a query that the JobManager holds for a slow client before the job is held back.";
+    RPC_MAX_MESSAGE = "hurtig.rpc.max-message-size", [], ValueType::Memory, Some("64 mb"),
+        "Largest message between clients, JobManager and TaskManagers.";
+}

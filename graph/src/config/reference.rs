@@ -1,0 +1,59 @@
+//! The configuration reference for people, generated from the registry.
+
+use std::fmt::Write;
+
+use super::{ConfigOption, ValueType, keys};
+
+/// All registered keys by subject, as Markdown tables.
+pub fn markdown_reference() -> String {
+    let mut text = String::new();
+    for (title, options) in keys::GROUPS {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "## {title}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n");
+        for option in *options {
+            row(&mut text, option);
+        }
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+fn row(text: &mut String, option: &ConfigOption) {
+    let default = option.default.map_or("none".to_owned(), |d| format!("`{d}`"));
+    let older = match option.fallback_keys {
+        [] => String::new(),
+        keys => format!(" Older spelling: `{}`.", keys.join("`, `")),
+    };
+    let kind = type_name(option.value_type);
+    let _ = writeln!(text, "| `{}` | {kind} | {default} | {}{older} |", option.key, option.description);
+}
+
+fn type_name(value_type: ValueType) -> String {
+    match value_type {
+        ValueType::Bool => "boolean".to_owned(),
+        ValueType::Int => "whole number".to_owned(),
+        ValueType::Float => "number".to_owned(),
+        ValueType::String => "text".to_owned(),
+        ValueType::Duration => "duration".to_owned(),
+        ValueType::Memory => "memory size".to_owned(),
+        ValueType::Enum(words) => words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", "),
+        ValueType::Port => "port or range".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_its_row_and_no_row_breaks_the_table() {
+        let text = markdown_reference();
+        for option in keys::all() {
+            let rows: Vec<&str> = text.lines().filter(|l| l.starts_with(&format!("| `{}` |", option.key))).collect();
+            assert_eq!(rows.len(), 1, "{}", option.key);
+            assert_eq!(rows[0].matches(" | ").count(), 3, "{}", rows[0]);
+        }
+    }
+}
