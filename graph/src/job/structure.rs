@@ -192,16 +192,23 @@ impl Draft {
                 .expect("a vertex that is not ordered has an input that is not ordered")
         };
         let start = missing.iter().position(|&m| m > 0).expect("the order is incomplete");
-        let mut walked = vec![start];
-        loop {
-            let link = &self.links[blocked_input(walked[walked.len() - 1])];
-            if let Some(first) = walked.iter().position(|&n| n == link.from) {
-                let mut ids: Vec<&str> = walked[first..].iter().rev().map(|&n| self.nodes[n].id.as_str()).collect();
-                ids.push(ids[0]);
-                return GraphError::at(&link.path, format!("the edges form a cycle: {}", ids.join(" -> ")));
+        // The links walked, against their direction.
+        let mut walked = vec![blocked_input(start)];
+        let first = loop {
+            let next = blocked_input(self.links[walked[walked.len() - 1]].from);
+            if let Some(first) = walked.iter().position(|&l| l == next) {
+                break first;
             }
-            walked.push(link.from);
-        }
+            walked.push(next);
+        };
+        // The last edge of the graph's list is the one most likely to be wrong: it closes the cycle.
+        let mut cycle: Vec<usize> = walked[first..].iter().rev().copied().collect();
+        let last = cycle.iter().enumerate().max_by_key(|(_, link)| **link).map_or(0, |(i, _)| i);
+        cycle.rotate_left(last + 1);
+        let closing = &self.links[cycle[cycle.len() - 1]];
+        let mut ids: Vec<&str> = vec![&self.nodes[closing.to].id];
+        ids.extend(cycle.iter().map(|&l| self.nodes[self.links[l].to].id.as_str()));
+        GraphError::at(&closing.path, format!("the edges form a cycle: {}", ids.join(" -> ")))
     }
 
     /// A vertex without a group takes the common group of its inputs, else "default".
