@@ -1,0 +1,381 @@
+//! The queue between two tasks: bounded in bytes, ordered, never blocking.
+//!
+//! The bound is soft by one emission: a producer may always put, and looks at [`Channel::is_full`]
+//! before it makes more. Elements other than rows cost [`CONTROL_BYTES`], so that a stalled consumer
+//! stops a producer of nothing but watermarks too; a watermark behind a watermark replaces it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use hurtig_proto::internal::v1 as internal;
+use parking_lot::Mutex;
+
+use crate::element::StreamElement;
+use crate::exchange::codec::EncodedBatch;
+use crate::executor::Waker;
+
+/// What an element without rows costs of a channel's bytes.
+pub const CONTROL_BYTES: usize = 64;
+
+/// Names a channel by its edge and the attempts at both ends, so that nothing of one execution ever
+/// reaches another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelKey {
+    /// The job.
+    pub job: String,
+    /// The edge of the job's plan.
+    pub edge: String,
+    /// The sending subtask.
+    pub producer_subtask: u32,
+    /// Its attempt.
+    pub producer_attempt: u32,
+    /// The receiving subtask.
+    pub consumer_subtask: u32,
+    /// Its attempt.
+    pub consumer_attempt: u32,
+}
+
+impl fmt::Display for ChannelKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "edge {} from subtask {}#{} to subtask {}#{} of job {}",
+            self.edge,
+            self.producer_subtask,
+            self.producer_attempt,
+            self.consumer_subtask,
+            self.consumer_attempt,
+            self.job
+        )
+    }
+}
+
+impl ChannelKey {
+    /// The wire form.
+    pub fn to_proto(&self) -> internal::OpenChannel {
+        internal::OpenChannel {
+            job_id: self.job.clone(),
+            edge_id: self.edge.clone(),
+            producer_subtask: self.producer_subtask,
+            producer_attempt: self.producer_attempt,
+            consumer_subtask: self.consumer_subtask,
+            consumer_attempt: self.consumer_attempt,
+        }
+    }
+
+    /// From the wire form.
+    pub fn from_proto(open: &internal::OpenChannel) -> ChannelKey {
+        ChannelKey {
+            job: open.job_id.clone(),
+            edge: open.edge_id.clone(),
+            producer_subtask: open.producer_subtask,
+            producer_attempt: open.producer_attempt,
+            consumer_subtask: open.consumer_subtask,
+            consumer_attempt: open.consumer_attempt,
+        }
+    }
+}
+
+/// What a channel carries.
+#[derive(Debug)]
+pub enum Payload {
+    /// Moved by reference within the process.
+    Element(StreamElement),
+    /// Rows in their wire form: made by the producer's thread, read by the consumer's.
+    Encoded(EncodedBatch),
+}
+
+impl Payload {
+    fn is_data(&self) -> bool {
+        matches!(self, Payload::Encoded(_) | Payload::Element(StreamElement::Data(_)))
+    }
+}
+
+/// A payload with what it costs.
+#[derive(Debug)]
+pub struct Item {
+    /// What it is.
+    pub payload: Payload,
+    /// Bytes charged to the channel.
+    pub bytes: usize,
+}
+
+/// Why nothing more will come through a channel although it has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChannelFailure {
+    /// The task at the other end failed or was cancelled: its own report says why.
+    PeerEnded(String),
+    /// The connection or the order of frames is lost.
+    Lost(String),
+}
+
+impl ChannelFailure {
+    /// The text.
+    pub fn reason(&self) -> &str {
+        match self {
+            ChannelFailure::PeerEnded(reason) | ChannelFailure::Lost(reason) => reason,
+        }
+    }
+}
+
+/// The producer's side in another process, as the consumer's side speaks to it.
+pub trait RemoteProducer: Send + Sync {
+    /// Lets it send `bytes` more.
+    fn grant(&self, bytes: usize);
+    /// Tells it that the consumer takes no more.
+    fn closed(&self);
+}
+
+#[derive(Default)]
+struct Inner {
+    queue: VecDeque<Item>,
+    producer_waker: Option<Waker>,
+    consumer_waker: Option<Waker>,
+    failure: Option<ChannelFailure>,
+    remote: Option<Arc<dyn RemoteProducer>>,
+    accepted: bool,
+}
+
+/// The queue. See the module documentation.
+pub struct Channel {
+    key: ChannelKey,
+    limit: usize,
+    bytes: AtomicUsize,
+    length: AtomicUsize,
+    failed: AtomicBool,
+    consumer_gone: AtomicBool,
+    ended: AtomicBool,
+    inner: Mutex<Inner>,
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Channel({}, {} elements, {} bytes)", self.key, self.len(), self.queued_bytes())
+    }
+}
+
+impl Channel {
+    /// An empty channel that is full from `limit` bytes on.
+    pub fn new(key: ChannelKey, limit: usize) -> Arc<Channel> {
+        Arc::new(Channel {
+            key,
+            limit: limit.max(1),
+            bytes: AtomicUsize::new(0),
+            length: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+            consumer_gone: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            inner: Mutex::new(Inner::default()),
+        })
+    }
+
+    /// Its name.
+    pub fn key(&self) -> &ChannelKey {
+        &self.key
+    }
+
+    /// Elements queued.
+    pub fn len(&self) -> usize {
+        self.length.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes queued.
+    pub fn queued_bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// Whether the producer has to stop.
+    pub fn is_full(&self) -> bool {
+        self.queued_bytes() >= self.limit && !self.consumer_gone.load(Ordering::Acquire)
+    }
+
+    /// Whether the producer has put its last element.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Who is to be woken when the channel is no longer full, or fails.
+    pub fn set_producer_waker(&self, waker: Waker) {
+        self.inner.lock().producer_waker = Some(waker);
+    }
+
+    /// Who is to be woken when there is an element, or the channel fails.
+    pub fn set_consumer_waker(&self, waker: Waker) {
+        let wake = {
+            let mut inner = self.inner.lock();
+            let wake = !inner.queue.is_empty() || inner.failure.is_some();
+            inner.consumer_waker = Some(Arc::clone(&waker));
+            wake
+        };
+        if wake {
+            waker();
+        }
+    }
+
+    /// The producer is in another process: it is granted what is consumed. If the consumer has
+    /// accepted already, `window` bytes are granted now, else when it does.
+    pub fn set_remote_producer(&self, window: usize, remote: Arc<dyn RemoteProducer>) {
+        let accepted = {
+            let mut inner = self.inner.lock();
+            inner.remote = Some(Arc::clone(&remote));
+            inner.accepted
+        };
+        if self.is_consumer_gone() {
+            remote.closed();
+        } else if accepted {
+            remote.grant(window);
+        }
+    }
+
+    /// The consumer is there. If the producer is in another process it gets its first `window`.
+    pub fn accept(&self, window: usize) {
+        let remote = {
+            let mut inner = self.inner.lock();
+            if std::mem::replace(&mut inner.accepted, true) {
+                return;
+            }
+            inner.remote.clone()
+        };
+        if let Some(remote) = remote {
+            remote.grant(window);
+        }
+    }
+
+    /// Whether the consumer is there.
+    pub fn is_accepted(&self) -> bool {
+        self.inner.lock().accepted
+    }
+
+    /// Appends an element of `bytes`. Dropped when the consumer is gone.
+    pub fn put(&self, payload: Payload, bytes: usize) {
+        if self.consumer_gone.load(Ordering::Acquire) {
+            return;
+        }
+        if matches!(payload, Payload::Element(StreamElement::EndOfPartition)) {
+            self.ended.store(true, Ordering::Release);
+        }
+        let bytes = if payload.is_data() { bytes.max(1) } else { CONTROL_BYTES };
+        let waker = {
+            let mut inner = self.inner.lock();
+            if let (
+                Payload::Element(StreamElement::Watermark(new)),
+                Some(Item { payload: Payload::Element(StreamElement::Watermark(last)), .. }),
+            ) = (&payload, inner.queue.back_mut())
+            {
+                *last = *new;
+                // The frame that was dropped costs its sender nothing any more.
+                let remote = inner.remote.clone();
+                drop(inner);
+                if let Some(remote) = remote {
+                    remote.grant(CONTROL_BYTES);
+                }
+                return;
+            }
+            inner.queue.push_back(Item { payload, bytes });
+            self.bytes.fetch_add(bytes, Ordering::AcqRel);
+            let length = self.length.fetch_add(1, Ordering::AcqRel);
+            if length == 0 { inner.consumer_waker.clone() } else { None }
+        };
+        if let Some(waker) = waker {
+            waker();
+        }
+    }
+
+    /// Appends an element other than rows.
+    pub fn put_control(&self, element: StreamElement) {
+        self.put(Payload::Element(element), CONTROL_BYTES);
+    }
+
+    /// The next element, if any.
+    pub fn take(&self) -> Option<Item> {
+        self.take_if(|_, _| true)
+    }
+
+    /// The next element, if `allowed(is data, bytes)`.
+    pub fn take_if(&self, allowed: impl FnOnce(bool, usize) -> bool) -> Option<Item> {
+        if self.is_empty() {
+            return None;
+        }
+        let (item, producer, remote) = {
+            let mut inner = self.inner.lock();
+            let front = inner.queue.front()?;
+            if !allowed(front.payload.is_data(), front.bytes) {
+                return None;
+            }
+            let item = inner.queue.pop_front()?;
+            let before = self.bytes.fetch_sub(item.bytes, Ordering::AcqRel);
+            self.length.fetch_sub(1, Ordering::AcqRel);
+            let crossed = before >= self.limit && before - item.bytes < self.limit;
+            (item, if crossed { inner.producer_waker.clone() } else { None }, inner.remote.clone())
+        };
+        if let Some(waker) = producer {
+            waker();
+        }
+        if let Some(remote) = remote {
+            remote.grant(item.bytes);
+        }
+        Some(item)
+    }
+
+    /// Nothing more will come, or nothing more can be sent. What is queued already can still be taken;
+    /// the first failure counts.
+    pub fn fail(&self, failure: ChannelFailure) {
+        let wakers = {
+            let mut inner = self.inner.lock();
+            if inner.failure.is_some() {
+                return;
+            }
+            inner.failure = Some(failure);
+            self.failed.store(true, Ordering::Release);
+            [inner.producer_waker.clone(), inner.consumer_waker.clone()]
+        };
+        for waker in wakers.into_iter().flatten() {
+            waker();
+        }
+    }
+
+    /// Why the channel failed, if it did.
+    pub fn failure(&self) -> Option<ChannelFailure> {
+        if self.failed.load(Ordering::Acquire) { self.inner.lock().failure.clone() } else { None }
+    }
+
+    /// The consumer takes no more: what is queued and whatever will be put is dropped.
+    pub fn close_consumer(&self) {
+        self.consumer_gone.store(true, Ordering::Release);
+        let (waker, remote, dropped) = {
+            let mut inner = self.inner.lock();
+            let dropped = std::mem::take(&mut inner.queue);
+            self.bytes.store(0, Ordering::Release);
+            self.length.store(0, Ordering::Release);
+            inner.consumer_waker = None;
+            (inner.producer_waker.clone(), inner.remote.take(), dropped)
+        };
+        drop(dropped);
+        if let Some(remote) = remote {
+            remote.closed();
+        }
+        if let Some(waker) = waker {
+            waker();
+        }
+    }
+
+    /// Whether the consumer takes no more.
+    pub fn is_consumer_gone(&self) -> bool {
+        self.consumer_gone.load(Ordering::Acquire)
+    }
+
+    /// The producer is gone. Without an end put before, that is a failure.
+    pub fn close_producer(&self, reason: &str) {
+        self.inner.lock().producer_waker = None;
+        if !self.has_ended() {
+            self.fail(ChannelFailure::PeerEnded(reason.to_owned()));
+        }
+    }
+}

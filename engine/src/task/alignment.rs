@@ -1,0 +1,230 @@
+//! Aligned barriers: when a task's inputs have all reached the same checkpoint.
+//!
+//! A channel that has delivered the barrier of the pending checkpoint is blocked until the others
+//! have. At most one checkpoint is pending: a newer barrier gives the older one up.
+
+use std::collections::BTreeSet;
+
+use crate::element::Barrier;
+
+/// How many aborted checkpoints that were not yet seen are remembered.
+const REMEMBERED_ABORTS: usize = 64;
+
+#[derive(Debug)]
+struct Pending {
+    barrier: Barrier,
+    aligned: Vec<bool>,
+    started_us: u64,
+}
+
+/// What follows from an event.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Checkpoints that this task gives up, with the reason.
+    pub declined: Vec<(u64, &'static str)>,
+    /// Checkpoints whose cancellation goes downstream.
+    pub cancel_downstream: Vec<u64>,
+    /// All channels are at this barrier; how long the first waited, in microseconds.
+    pub complete: Option<(Barrier, u64)>,
+}
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Alignment {
+    ended: Vec<bool>,
+    pending: Option<Pending>,
+    /// The highest checkpoint that was completed or given up here.
+    last: u64,
+    aborted: BTreeSet<u64>,
+}
+
+impl Alignment {
+    /// For a task of `channels` input channels.
+    pub fn new(channels: usize) -> Alignment {
+        Alignment { ended: vec![false; channels], pending: None, last: 0, aborted: BTreeSet::new() }
+    }
+
+    /// Whether `channel` must not be read because it is ahead of others.
+    pub fn is_blocked(&self, channel: usize) -> bool {
+        self.pending.as_ref().is_some_and(|p| p.aligned[channel])
+    }
+
+    /// The checkpoint that waits for channels.
+    pub fn pending(&self) -> Option<u64> {
+        self.pending.as_ref().map(|p| p.barrier.checkpoint)
+    }
+
+    /// A barrier came in on `channel`.
+    pub fn barrier(&mut self, channel: usize, barrier: Barrier, now_us: u64) -> Verdict {
+        let mut verdict = Verdict::default();
+        if self.start(barrier, now_us, &mut verdict)
+            && let Some(pending) = &mut self.pending
+        {
+            pending.aligned[channel] = true;
+        }
+        self.settle(now_us, &mut verdict);
+        verdict
+    }
+
+    /// The JobManager triggered a task whose producers have all finished: channels count as aligned
+    /// when their end is reached.
+    pub fn trigger(&mut self, barrier: Barrier, now_us: u64) -> Verdict {
+        let mut verdict = Verdict::default();
+        self.start(barrier, now_us, &mut verdict);
+        self.settle(now_us, &mut verdict);
+        verdict
+    }
+
+    /// `channel` has ended.
+    pub fn end_of_partition(&mut self, channel: usize, now_us: u64) -> Verdict {
+        self.ended[channel] = true;
+        let mut verdict = Verdict::default();
+        self.settle(now_us, &mut verdict);
+        verdict
+    }
+
+    /// A producer gave up `checkpoint` before its snapshot.
+    pub fn cancelled_upstream(&mut self, checkpoint: u64) -> Verdict {
+        let mut verdict = Verdict::default();
+        let pending = self.pending();
+        if checkpoint > self.last && pending.is_none_or(|p| checkpoint >= p) {
+            if let Some(older) = pending.filter(|&p| p < checkpoint) {
+                verdict.declined.push((older, "subsumed by a newer checkpoint"));
+            }
+            verdict.declined.push((checkpoint, "received the cancellation of a producer"));
+            verdict.cancel_downstream.push(checkpoint);
+            self.pending = None;
+            self.last = checkpoint;
+        }
+        verdict
+    }
+
+    /// The JobManager gave up `checkpoint`.
+    pub fn aborted(&mut self, checkpoint: u64) -> Verdict {
+        let mut verdict = Verdict::default();
+        if checkpoint <= self.last {
+            return verdict;
+        }
+        if self.pending() == Some(checkpoint) {
+            self.pending = None;
+            self.last = checkpoint;
+            verdict.cancel_downstream.push(checkpoint);
+        } else {
+            self.aborted.insert(checkpoint);
+            if self.aborted.len() > REMEMBERED_ABORTS {
+                self.aborted.pop_first();
+            }
+        }
+        verdict
+    }
+
+    /// Whether the barrier's checkpoint is pending afterwards.
+    fn start(&mut self, barrier: Barrier, now_us: u64, verdict: &mut Verdict) -> bool {
+        let checkpoint = barrier.checkpoint;
+        if checkpoint <= self.last {
+            return false;
+        }
+        match self.pending() {
+            Some(pending) if pending == checkpoint => return true,
+            Some(pending) if pending > checkpoint => return false,
+            Some(pending) => {
+                verdict.declined.push((pending, "subsumed by a newer checkpoint"));
+                self.last = pending;
+            }
+            None => {}
+        }
+        self.pending = None;
+        if self.aborted.remove(&checkpoint) {
+            self.last = checkpoint;
+            verdict.cancel_downstream.push(checkpoint);
+            return false;
+        }
+        self.pending = Some(Pending { barrier, aligned: vec![false; self.ended.len()], started_us: now_us });
+        true
+    }
+
+    fn settle(&mut self, now_us: u64, verdict: &mut Verdict) {
+        let all = |p: &Pending| p.aligned.iter().zip(&self.ended).all(|(aligned, ended)| *aligned || *ended);
+        if self.pending.as_ref().is_some_and(all)
+            && let Some(pending) = self.pending.take()
+        {
+            self.last = pending.barrier.checkpoint;
+            self.aborted = self.aborted.split_off(&self.last);
+            verdict.complete = Some((pending.barrier, now_us.saturating_sub(pending.started_us)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn barrier(checkpoint: u64) -> Barrier {
+        Barrier { checkpoint, timestamp_ms: 0, savepoint: None }
+    }
+
+    fn completed(verdict: &Verdict) -> Option<u64> {
+        verdict.complete.as_ref().map(|(b, _)| b.checkpoint)
+    }
+
+    #[test]
+    fn the_first_channel_waits_for_the_second() {
+        let mut alignment = Alignment::new(2);
+        assert_eq!(alignment.barrier(0, barrier(1), 10), Verdict::default());
+        assert!(alignment.is_blocked(0) && !alignment.is_blocked(1));
+        let verdict = alignment.barrier(1, barrier(1), 25);
+        assert_eq!(verdict.complete, Some((barrier(1), 15)));
+        assert!(!alignment.is_blocked(0));
+        // Again, or older: nothing.
+        assert_eq!(alignment.barrier(0, barrier(1), 30), Verdict::default());
+        assert!(!alignment.is_blocked(0));
+    }
+
+    #[test]
+    fn a_newer_barrier_gives_the_pending_one_up() {
+        let mut alignment = Alignment::new(2);
+        alignment.barrier(0, barrier(1), 0);
+        let verdict = alignment.barrier(1, barrier(2), 0);
+        assert_eq!(verdict.declined, [(1, "subsumed by a newer checkpoint")]);
+        assert!(!alignment.is_blocked(0) && alignment.is_blocked(1));
+        assert_eq!(completed(&alignment.barrier(0, barrier(2), 0)), Some(2));
+    }
+
+    #[test]
+    fn the_end_of_a_channel_counts_as_its_barrier() {
+        let mut alignment = Alignment::new(3);
+        alignment.end_of_partition(0, 0);
+        alignment.barrier(1, barrier(1), 0);
+        assert_eq!(completed(&alignment.end_of_partition(2, 0)), Some(1));
+    }
+
+    #[test]
+    fn a_cancellation_unblocks_and_goes_on_once() {
+        let mut alignment = Alignment::new(2);
+        alignment.barrier(0, barrier(1), 0);
+        let verdict = alignment.cancelled_upstream(1);
+        assert_eq!(verdict.cancel_downstream, [1]);
+        assert_eq!(verdict.declined.len(), 1);
+        assert!(!alignment.is_blocked(0));
+        assert_eq!(alignment.cancelled_upstream(1), Verdict::default());
+        assert_eq!(alignment.barrier(1, barrier(1), 0), Verdict::default());
+    }
+
+    #[test]
+    fn an_abort_before_the_barrier_cancels_it_when_it_comes() {
+        let mut alignment = Alignment::new(1);
+        assert_eq!(alignment.aborted(1), Verdict::default());
+        let verdict = alignment.barrier(0, barrier(1), 0);
+        assert_eq!((verdict.complete, verdict.cancel_downstream), (None, vec![1]));
+        assert_eq!(completed(&alignment.barrier(0, barrier(2), 0)), Some(2));
+    }
+
+    #[test]
+    fn a_task_with_finished_producers_is_triggered_directly() {
+        let mut alignment = Alignment::new(2);
+        alignment.end_of_partition(0, 0);
+        assert_eq!(completed(&alignment.trigger(barrier(4), 0)), None);
+        assert_eq!(completed(&alignment.end_of_partition(1, 0)), Some(4));
+        assert_eq!(completed(&alignment.trigger(barrier(5), 0)), Some(5));
+    }
+}

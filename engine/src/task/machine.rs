@@ -1,0 +1,705 @@
+//! The step machine. See [`Task`].
+//!
+//! One turn does one thing, in this order: messages; pending work of operators (a full output stops
+//! it); notifications; a checkpoint in progress; finishing; timers; a checkpoint that is due; input.
+//! So a barrier, a notification and a timer meet operators only between their calls, when everything
+//! that was emitted before has reached the outputs.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use arrow::datatypes::SchemaRef;
+use hurtig_state::backend::KeyedBackend;
+
+use super::alignment::{Alignment, Verdict};
+use super::chain::{Chain, MemberSpec};
+use super::mailbox::{Mailbox, TaskHandle, TaskMessage};
+use super::metrics::TaskMetrics;
+use super::snapshot::{AsyncPart, SnapshotStore};
+use super::watermarks::{InputWatermarks, TimeEvent};
+use super::{Acknowledgement, BlockReason, Outcome, Step, TaskListener};
+use crate::clock::Clock;
+use crate::element::{Barrier, MAX_WATERMARK, StreamElement};
+use crate::error::{EngineError, Result};
+use crate::exchange::channel::{Channel, ChannelFailure, Payload};
+use crate::exchange::codec::Decoder;
+use crate::exchange::{ChannelRegistry, Outputs};
+use crate::executor::BackgroundExecutor;
+use crate::operator::TaskInfo;
+use crate::source::SourceStatus;
+
+/// How long a task waits to be cancelled after a channel was lost: the JobManager learns of a dead
+/// process by itself and its reason is the better one.
+const LOST_GRACE_MS: i64 = 1_000;
+/// The same after the task at the other end failed, which its own TaskManager reports.
+const PEER_ENDED_GRACE_MS: i64 = 30_000;
+
+/// An input channel.
+pub struct InputSpec {
+    /// Input port of the head.
+    pub port: usize,
+    /// Rows of the channel.
+    pub schema: SchemaRef,
+    /// The channel.
+    pub channel: Arc<Channel>,
+}
+
+/// All that a task is made of.
+pub struct TaskSpec {
+    /// Which subtask.
+    pub info: Arc<TaskInfo>,
+    /// The chain, head first.
+    pub members: Vec<MemberSpec>,
+    /// All channels of all ports.
+    pub inputs: Vec<InputSpec>,
+    /// Where rows go.
+    pub outputs: Outputs,
+    /// Where channels are released; `None` in tests that own theirs.
+    pub registry: Option<Arc<ChannelRegistry>>,
+    /// Keyed state.
+    pub keyed: Arc<KeyedBackend>,
+    /// Whether a final checkpoint is to be waited for.
+    pub checkpointing: bool,
+    /// The subtask had finished before the checkpoint that is restored: no operator runs.
+    pub finished: bool,
+    /// Where snapshots go.
+    pub store: SnapshotStore,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// For the part of a snapshot that runs off-thread.
+    pub executor: Arc<dyn BackgroundExecutor>,
+    /// Who hears of the task.
+    pub listener: Arc<dyn TaskListener>,
+    /// Figures.
+    pub metrics: Arc<TaskMetrics>,
+    /// The task's mailbox.
+    pub mailbox: Mailbox,
+}
+
+struct Input {
+    port: usize,
+    /// Position among the channels of the port.
+    index: usize,
+    channel: Arc<Channel>,
+    decoder: Decoder,
+    end_of_data: bool,
+    ended: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Opening,
+    Running,
+    /// Event time ends, then operator `next` finishes.
+    Finishing {
+        next: usize,
+        drain: bool,
+    },
+    /// All rows have been sent.
+    Ending {
+        /// The first checkpoint that covers everything.
+        covered_by: Option<u64>,
+    },
+}
+
+/// A checkpoint between its barrier and its snapshot.
+struct Checkpoint {
+    barrier: Barrier,
+    alignment_us: u64,
+    started_us: u64,
+    /// The next operator to prepare.
+    next: usize,
+}
+
+/// A snapshot that is being written.
+struct InFlight {
+    checkpoint: u64,
+    sync_us: u64,
+    alignment_us: u64,
+    part: Arc<super::snapshot::Cancellation>,
+}
+
+enum Notice {
+    Complete(u64),
+    Aborted(u64),
+    Coordinator(String, Vec<u8>),
+}
+
+enum Turn {
+    Worked,
+    Blocked(BlockReason, Option<i64>),
+    Ended,
+}
+
+/// A chain of operators for one subtask, driven by [`Task::step`]. See the module documentation.
+pub struct Task {
+    info: Arc<TaskInfo>,
+    chain: Chain,
+    inputs: Vec<Input>,
+    next_input: usize,
+    outputs: Outputs,
+    registry: Option<Arc<ChannelRegistry>>,
+    keyed: Arc<KeyedBackend>,
+    store: SnapshotStore,
+    clock: Arc<dyn Clock>,
+    executor: Arc<dyn BackgroundExecutor>,
+    listener: Arc<dyn TaskListener>,
+    metrics: Arc<TaskMetrics>,
+    mailbox: Mailbox,
+    checkpointing: bool,
+    finished: bool,
+
+    phase: Phase,
+    alignment: Alignment,
+    watermarks: InputWatermarks,
+    time_events: Vec<TimeEvent>,
+    notices: VecDeque<Notice>,
+    /// The barrier whose snapshot is due.
+    due: Option<(Barrier, u64)>,
+    checkpoint: Option<Checkpoint>,
+    in_flight: Option<InFlight>,
+    last_triggered: u64,
+    last_completed: u64,
+    /// The source asked to be left alone until then.
+    source_pending: Option<Option<i64>>,
+    peer_failure: Option<(i64, String)>,
+    failure: Option<String>,
+    released: bool,
+}
+
+impl Task {
+    /// A task that has not been opened: its first step does that.
+    ///
+    /// # Errors
+    /// A chain that cannot be.
+    pub fn new(spec: TaskSpec) -> Result<Task> {
+        let chain = Chain::new(spec.members)?;
+        let ports = spec.inputs.iter().map(|i| i.port + 1).max().unwrap_or(0);
+        let mut counts = vec![0; ports];
+        let mut inputs = Vec::with_capacity(spec.inputs.len());
+        let waker = spec.mailbox.handle().waker();
+        for input in spec.inputs {
+            let index = counts[input.port];
+            counts[input.port] += 1;
+            input.channel.set_consumer_waker(Arc::clone(&waker));
+            inputs.push(Input {
+                port: input.port,
+                index,
+                channel: input.channel,
+                decoder: Decoder::new(input.schema),
+                end_of_data: false,
+                ended: false,
+            });
+        }
+        if !chain.has_source() && inputs.is_empty() {
+            return Err(EngineError::Validation("a task with neither source nor input".into()));
+        }
+        spec.outputs.set_waker(&waker);
+        Ok(Task {
+            info: spec.info,
+            alignment: Alignment::new(inputs.len()),
+            watermarks: InputWatermarks::new(&counts),
+            chain,
+            inputs,
+            next_input: 0,
+            outputs: spec.outputs,
+            registry: spec.registry,
+            keyed: spec.keyed,
+            store: spec.store,
+            clock: spec.clock,
+            executor: spec.executor,
+            listener: spec.listener,
+            metrics: spec.metrics,
+            mailbox: spec.mailbox,
+            checkpointing: spec.checkpointing,
+            finished: spec.finished,
+            phase: Phase::Opening,
+            time_events: Vec::new(),
+            notices: VecDeque::new(),
+            due: None,
+            checkpoint: None,
+            in_flight: None,
+            last_triggered: 0,
+            last_completed: 0,
+            source_pending: None,
+            peer_failure: None,
+            failure: None,
+            released: false,
+        })
+    }
+
+    /// Which subtask this is.
+    pub fn info(&self) -> &Arc<TaskInfo> {
+        &self.info
+    }
+
+    /// For messages to the task.
+    pub fn handle(&self) -> TaskHandle {
+        self.mailbox.handle().clone()
+    }
+
+    /// Figures.
+    pub fn metrics(&self) -> &Arc<TaskMetrics> {
+        &self.metrics
+    }
+
+    /// Takes whether the task was woken.
+    pub(crate) fn take_woken(&self) -> bool {
+        self.mailbox.notifier().take()
+    }
+
+    /// Does up to `budget` turns.
+    pub fn step(&mut self, budget: usize) -> Step {
+        let step = self.turns(budget);
+        self.publish_figures();
+        step
+    }
+
+    fn turns(&mut self, budget: usize) -> Step {
+        if let Some(step) = self.check_peers() {
+            return step;
+        }
+        for _ in 0..budget {
+            if self.mailbox.is_cancelled() {
+                return Step::Ended(Outcome::Canceled);
+            }
+            match self.turn() {
+                Ok(Turn::Worked) => {}
+                Ok(Turn::Blocked(reason, until_ms)) => return Step::Blocked { reason, until_ms },
+                Ok(Turn::Ended) => return Step::Ended(Outcome::Finished),
+                Err(error) => return Step::Ended(Outcome::Failed(error.to_string())),
+            }
+            if let Some(failure) = self.failure.take() {
+                return Step::Ended(Outcome::Failed(failure));
+            }
+        }
+        Step::Progress
+    }
+
+    /// Ends the task: closes operators, releases channels, tells the listener. Called once, after
+    /// the last step, on every way out.
+    pub fn end(&mut self, outcome: &Outcome) {
+        if std::mem::replace(&mut self.released, true) {
+            return;
+        }
+        if let Err(text) = super::panics::guard(|| self.chain.close()) {
+            tracing::warn!(task = %self.info.attempt, error = %text, "an operator failed to close");
+        }
+        if let Some(in_flight) = self.in_flight.take() {
+            in_flight.part.cancel();
+        }
+        let reason = match outcome {
+            Outcome::Finished => "the producer finished",
+            Outcome::Canceled => "the producer was cancelled",
+            Outcome::Failed(_) => "the producer failed",
+        };
+        self.outputs.release(self.registry.as_deref(), reason);
+        for input in &self.inputs {
+            match &self.registry {
+                Some(registry) => registry.release_consumer(&input.channel),
+                None => input.channel.close_consumer(),
+            }
+        }
+        self.publish_figures();
+        self.listener.ended(outcome);
+    }
+
+    fn publish_figures(&self) {
+        let out = self.outputs.figures();
+        self.metrics.records_out.store(out.rows, Relaxed);
+        self.metrics.batches_out.store(out.batches, Relaxed);
+        self.metrics.bytes_out.store(out.bytes, Relaxed);
+        let watermark =
+            if self.chain.has_source() { self.chain.source_watermark() } else { self.watermarks.current() };
+        self.metrics.watermark_ms.store(watermark, Relaxed);
+    }
+
+    /// While a channel is lost the task does nothing, and fails when nobody has cancelled it in time.
+    fn check_peers(&mut self) -> Option<Step> {
+        if self.peer_failure.is_none() {
+            let input = self.inputs.iter().find(|i| !i.ended && i.channel.failure().is_some() && i.channel.is_empty());
+            let failed = input
+                .and_then(|i| i.channel.failure().map(|f| (Arc::clone(&i.channel), f)))
+                .or_else(|| self.outputs.failure().map(|(c, f)| (Arc::clone(c), f)));
+            let (channel, failure) = failed?;
+            let grace = match failure {
+                ChannelFailure::Lost(_) => LOST_GRACE_MS,
+                ChannelFailure::PeerEnded(_) => PEER_ENDED_GRACE_MS,
+            };
+            let text = format!("{}: {}", channel.key(), failure.reason());
+            self.peer_failure = Some((self.clock.now_ms() + grace, text));
+        }
+        let (deadline, text) = self.peer_failure.as_ref()?;
+        if self.mailbox.is_cancelled() {
+            return Some(Step::Ended(Outcome::Canceled));
+        }
+        if self.clock.now_ms() >= *deadline {
+            return Some(Step::Ended(Outcome::Failed(text.clone())));
+        }
+        Some(Step::Blocked { reason: BlockReason::Peer, until_ms: Some(*deadline) })
+    }
+
+    fn turn(&mut self) -> Result<Turn> {
+        if self.phase == Phase::Opening {
+            return self.open();
+        }
+        while let Some(message) = self.mailbox.try_receive() {
+            self.receive(message)?;
+        }
+        let full = self.outputs.is_full() || self.listener.is_full();
+        if self.chain.has_pending() {
+            if full {
+                return Ok(Turn::Blocked(BlockReason::Output, None));
+            }
+            self.chain.run_pending(&mut self.outputs)?;
+            self.outputs.flush_lingering()?;
+            return Ok(Turn::Worked);
+        }
+        if let Some(notice) = self.notices.pop_front() {
+            self.notify(notice)?;
+            return Ok(Turn::Worked);
+        }
+        if self.checkpoint.is_some() {
+            return self.advance_checkpoint();
+        }
+        if let Phase::Finishing { next, drain } = self.phase {
+            if full {
+                return Ok(Turn::Blocked(BlockReason::Output, None));
+            }
+            return self.advance_finish(next, drain);
+        }
+        if !self.finished && !full && self.chain.run_timers(self.clock.now_ms(), &mut self.outputs)? {
+            return Ok(Turn::Worked);
+        }
+        if let Some(turn) = self.start_checkpoint() {
+            return Ok(turn);
+        }
+        match self.phase {
+            Phase::Ending { covered_by } => self.await_end(covered_by),
+            _ if full => Ok(Turn::Blocked(BlockReason::Output, None)),
+            _ if self.chain.has_source() => self.poll_source(),
+            _ => match self.take_input()? {
+                Some(turn) => Ok(turn),
+                None => self.run_dry(None),
+            },
+        }
+    }
+
+    fn open(&mut self) -> Result<Turn> {
+        if self.finished {
+            self.phase = Phase::Finishing { next: usize::MAX, drain: true };
+        } else {
+            self.chain.open()?;
+            self.phase = Phase::Running;
+        }
+        self.listener.running();
+        Ok(Turn::Worked)
+    }
+
+    // ---- messages -------------------------------------------------------------------------------
+
+    fn receive(&mut self, message: TaskMessage) -> Result<()> {
+        match message {
+            TaskMessage::Trigger(barrier) => self.triggered(barrier)?,
+            TaskMessage::Complete(checkpoint) => self.notices.push_back(Notice::Complete(checkpoint)),
+            TaskMessage::Aborted(checkpoint) => self.aborted(checkpoint)?,
+            TaskMessage::Coordinator { uid, payload } => self.notices.push_back(Notice::Coordinator(uid, payload)),
+            TaskMessage::SnapshotDone { checkpoint, result, async_ms } => {
+                self.snapshot_done(checkpoint, *result, async_ms);
+            }
+            TaskMessage::Fail(reason) => self.failure = Some(reason),
+        }
+        Ok(())
+    }
+
+    fn triggered(&mut self, barrier: Barrier) -> Result<()> {
+        if !self.inputs.is_empty() {
+            let verdict = self.alignment.trigger(barrier, self.clock.monotonic_us());
+            return self.apply(verdict);
+        }
+        if barrier.checkpoint <= self.last_triggered {
+            return Ok(());
+        }
+        self.last_triggered = barrier.checkpoint;
+        if let Some((older, _)) = self.due.replace((barrier, 0)) {
+            self.listener.decline(older.checkpoint, "subsumed by a newer checkpoint");
+        }
+        Ok(())
+    }
+
+    fn aborted(&mut self, checkpoint: u64) -> Result<()> {
+        self.notices.push_back(Notice::Aborted(checkpoint));
+        if self.due.as_ref().is_some_and(|(barrier, _)| barrier.checkpoint == checkpoint) {
+            self.due = None;
+            self.outputs.control(&StreamElement::CancelBarrier(checkpoint))?;
+        }
+        if let Some(in_flight) = &self.in_flight
+            && in_flight.checkpoint == checkpoint
+        {
+            in_flight.part.cancel();
+        }
+        let verdict = self.alignment.aborted(checkpoint);
+        self.apply(verdict)
+    }
+
+    fn apply(&mut self, verdict: Verdict) -> Result<()> {
+        for (checkpoint, reason) in verdict.declined {
+            self.listener.decline(checkpoint, reason);
+        }
+        for checkpoint in verdict.cancel_downstream {
+            self.outputs.control(&StreamElement::CancelBarrier(checkpoint))?;
+        }
+        if let Some((barrier, alignment_us)) = verdict.complete {
+            self.metrics.alignment_us.store(alignment_us, Relaxed);
+            if let Some((older, _)) = self.due.replace((barrier, alignment_us)) {
+                self.listener.decline(older.checkpoint, "subsumed by a newer checkpoint");
+            }
+        }
+        Ok(())
+    }
+
+    fn notify(&mut self, notice: Notice) -> Result<()> {
+        match notice {
+            Notice::Complete(checkpoint) => {
+                if checkpoint > self.last_completed {
+                    self.last_completed = checkpoint;
+                    if !self.finished {
+                        self.chain.checkpoint_complete(checkpoint)?;
+                    }
+                }
+                Ok(())
+            }
+            Notice::Aborted(checkpoint) => {
+                if self.finished { Ok(()) } else { self.chain.checkpoint_aborted(checkpoint) }
+            }
+            Notice::Coordinator(uid, payload) => {
+                if self.finished {
+                    return Ok(());
+                }
+                self.source_pending = None;
+                self.chain.coordinator_message(&uid, &payload)
+            }
+        }
+    }
+
+    // ---- checkpoints ----------------------------------------------------------------------------
+
+    /// Starts the checkpoint that is due. `None`: there is none, or a source may go on meanwhile.
+    fn start_checkpoint(&mut self) -> Option<Turn> {
+        self.due.as_ref()?;
+        if self.in_flight.is_some() {
+            let waits = !self.chain.has_source() || matches!(self.phase, Phase::Ending { .. });
+            return waits.then_some(Turn::Blocked(BlockReason::WriteBack, None));
+        }
+        let (barrier, alignment_us) = self.due.take()?;
+        let started_us = self.clock.monotonic_us();
+        let delay = self.clock.now_ms().saturating_sub(barrier.timestamp_ms).max(0);
+        self.metrics.start_delay_ms.store(delay.unsigned_abs(), Relaxed);
+        let next = if self.finished { self.chain.len() } else { 0 };
+        self.checkpoint = Some(Checkpoint { barrier, alignment_us, started_us, next });
+        Some(Turn::Worked)
+    }
+
+    fn advance_checkpoint(&mut self) -> Result<Turn> {
+        let Some(checkpoint) = &mut self.checkpoint else { return Ok(Turn::Worked) };
+        let id = checkpoint.barrier.checkpoint;
+        if checkpoint.next < self.chain.len() {
+            let next = checkpoint.next;
+            checkpoint.next += 1;
+            self.chain.prepare_barrier(next, id, &mut self.outputs)?;
+            return Ok(Turn::Worked);
+        }
+        let Some(checkpoint) = self.checkpoint.take() else { return Ok(Turn::Worked) };
+        self.outputs.control(&StreamElement::Barrier(checkpoint.barrier.clone()))?;
+        let members = if self.finished { Vec::new() } else { self.chain.snapshot(id)? };
+        let sync_us = self.clock.monotonic_us().saturating_sub(checkpoint.started_us);
+        self.metrics.sync_us.store(sync_us, Relaxed);
+        self.listener.barrier_passed(id);
+        if let Phase::Ending { covered_by: covered_by @ None } = &mut self.phase {
+            *covered_by = Some(id);
+        }
+        let part = AsyncPart::new(
+            self.info.attempt.clone(),
+            checkpoint.barrier,
+            members,
+            self.finished,
+            Arc::clone(&self.keyed),
+            self.store.clone(),
+        );
+        let alignment_us = checkpoint.alignment_us;
+        self.in_flight = Some(InFlight { checkpoint: id, sync_us, alignment_us, part: part.cancellation() });
+        let (handle, clock) = (self.handle(), Arc::clone(&self.clock));
+        self.executor.spawn(Box::new(move || {
+            let started_us = clock.monotonic_us();
+            let result = super::panics::guard(|| part.run()).unwrap_or_else(Err);
+            let async_ms = clock.monotonic_us().saturating_sub(started_us) / 1000;
+            handle.send(TaskMessage::SnapshotDone { checkpoint: id, result: Box::new(result), async_ms });
+        }));
+        Ok(Turn::Worked)
+    }
+
+    fn snapshot_done(
+        &mut self,
+        checkpoint: u64,
+        result: Result<hurtig_proto::v1::SubtaskSnapshot, String>,
+        async_ms: u64,
+    ) {
+        let Some(in_flight) = self.in_flight.take_if(|f| f.checkpoint == checkpoint) else { return };
+        match result {
+            Ok(snapshot) => self.listener.acknowledge(Acknowledgement {
+                checkpoint,
+                snapshot,
+                sync_us: in_flight.sync_us,
+                async_ms,
+                alignment_us: in_flight.alignment_us,
+            }),
+            Err(reason) => self.listener.decline(checkpoint, &reason),
+        }
+    }
+
+    // ---- input ----------------------------------------------------------------------------------
+
+    fn poll_source(&mut self) -> Result<Turn> {
+        if let Some(until_ms) = self.source_pending {
+            let due = self.chain.source_woken() || until_ms.is_some_and(|t| self.clock.now_ms() >= t);
+            if !due {
+                return self.run_dry(until_ms);
+            }
+        }
+        self.source_pending = None;
+        match self.chain.poll_source(&mut self.outputs)? {
+            SourceStatus::Ready => self.outputs.flush_lingering()?,
+            SourceStatus::Pending { until_ms } => self.source_pending = Some(until_ms),
+            SourceStatus::Finished => self.phase = Phase::Finishing { next: 0, drain: true },
+        }
+        Ok(Turn::Worked)
+    }
+
+    /// The next element of an input that is not blocked. `None`: there is none.
+    fn take_input(&mut self) -> Result<Option<Turn>> {
+        let channels = self.inputs.len();
+        for step in 0..channels {
+            let index = (self.next_input + step) % channels;
+            let input = &self.inputs[index];
+            if input.ended || self.alignment.is_blocked(index) {
+                continue;
+            }
+            if let Some(item) = input.channel.take() {
+                self.next_input = (index + 1) % channels;
+                self.element(index, item.payload, item.bytes)?;
+                return Ok(Some(Turn::Worked));
+            }
+        }
+        Ok(None)
+    }
+
+    /// There is no input: rows that wait for their batch to fill leave now.
+    fn run_dry(&mut self, until_ms: Option<i64>) -> Result<Turn> {
+        self.outputs.flush()?;
+        let timer = self.chain.next_timer_ms();
+        let until_ms = until_ms.into_iter().chain(timer).min();
+        Ok(Turn::Blocked(BlockReason::Input, until_ms))
+    }
+
+    fn element(&mut self, index: usize, payload: Payload, bytes: usize) -> Result<()> {
+        let element = match payload {
+            Payload::Element(element) => element,
+            Payload::Encoded(encoded) => StreamElement::Data(self.inputs[index].decoder.decode(&encoded)?),
+        };
+        let (port, channel) = (self.inputs[index].port, self.inputs[index].index);
+        match element {
+            StreamElement::Data(batch) => {
+                self.metrics.records_in.fetch_add(batch.num_rows() as u64, Relaxed);
+                self.metrics.batches_in.fetch_add(1, Relaxed);
+                self.metrics.bytes_in.fetch_add(bytes as u64, Relaxed);
+                if !self.finished && self.phase == Phase::Running {
+                    self.chain.push_batch(port, batch);
+                }
+            }
+            StreamElement::Watermark(ms) => self.time(port, channel, TimeEvent::Watermark(ms))?,
+            StreamElement::Idle => self.time(port, channel, TimeEvent::Idle)?,
+            StreamElement::Active => self.time(port, channel, TimeEvent::Active)?,
+            StreamElement::Barrier(barrier) => {
+                let verdict = self.alignment.barrier(index, barrier, self.clock.monotonic_us());
+                self.apply(verdict)?;
+            }
+            StreamElement::CancelBarrier(checkpoint) => {
+                let verdict = self.alignment.cancelled_upstream(checkpoint);
+                self.apply(verdict)?;
+            }
+            StreamElement::EndOfData { drain } => self.input_ended(index, drain),
+            StreamElement::EndOfPartition => {
+                self.inputs[index].ended = true;
+                self.input_ended(index, true);
+                let verdict = self.alignment.end_of_partition(index, self.clock.monotonic_us());
+                self.apply(verdict)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn time(&mut self, port: usize, channel: usize, event: TimeEvent) -> Result<()> {
+        let mut events = std::mem::take(&mut self.time_events);
+        events.clear();
+        self.watermarks.event(port, channel, event, &mut events);
+        if !self.finished && self.phase == Phase::Running {
+            for &event in &events {
+                self.chain.push_time(event, &mut self.outputs)?;
+            }
+        }
+        self.time_events = events;
+        Ok(())
+    }
+
+    fn input_ended(&mut self, index: usize, drain: bool) {
+        self.inputs[index].end_of_data = true;
+        if self.phase == Phase::Running && self.inputs.iter().all(|i| i.end_of_data) {
+            self.phase = Phase::Finishing { next: 0, drain };
+        }
+    }
+
+    // ---- the end --------------------------------------------------------------------------------
+
+    /// First event time ends, then one operator finishes after the other, then consumers are told.
+    /// `next` counts one more than the operators that have finished.
+    fn advance_finish(&mut self, next: usize, drain: bool) -> Result<Turn> {
+        if self.finished {
+            self.outputs.control(&StreamElement::Watermark(MAX_WATERMARK))?;
+        } else if next == 0 && drain {
+            self.phase = Phase::Finishing { next: 1, drain };
+            self.chain.push_time(TimeEvent::Watermark(MAX_WATERMARK), &mut self.outputs)?;
+            return Ok(Turn::Worked);
+        } else if drain && next <= self.chain.len() {
+            self.phase = Phase::Finishing { next: next + 1, drain };
+            self.chain.finish(next - 1, &mut self.outputs)?;
+            return Ok(Turn::Worked);
+        }
+        self.outputs.control(&StreamElement::EndOfData { drain })?;
+        self.phase = Phase::Ending { covered_by: None };
+        self.listener.end_of_data();
+        Ok(Turn::Worked)
+    }
+
+    /// All rows have been sent: waits for the checkpoint that covers them and for what operators have
+    /// in flight, answering barriers meanwhile.
+    fn await_end(&mut self, covered_by: Option<u64>) -> Result<Turn> {
+        let covered = !self.checkpointing || covered_by.is_some_and(|id| self.last_completed >= id);
+        if covered && self.in_flight.is_none() && (self.finished || self.chain.quiescent()) {
+            self.outputs.control(&StreamElement::EndOfPartition)?;
+            return Ok(Turn::Ended);
+        }
+        if let Some(turn) = self.take_input()? {
+            return Ok(turn);
+        }
+        self.outputs.flush()?;
+        let reason = if !covered {
+            BlockReason::FinalCheckpoint
+        } else if self.in_flight.is_some() {
+            BlockReason::WriteBack
+        } else {
+            BlockReason::Operator
+        };
+        Ok(Turn::Blocked(reason, self.chain.next_timer_ms()))
+    }
+}

@@ -1,0 +1,89 @@
+//! Figures of a task, written by its thread and read by the reporter.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+use hurtig_proto::v1;
+
+use crate::element::MIN_WATERMARK;
+use crate::operator::OperatorCounters;
+
+/// See the module documentation. Times are in microseconds.
+#[derive(Debug)]
+pub struct TaskMetrics {
+    /// Rows from input channels.
+    pub records_in: AtomicU64,
+    /// Batches from input channels.
+    pub batches_in: AtomicU64,
+    /// Bytes from input channels.
+    pub bytes_in: AtomicU64,
+    /// Rows to output channels (of a task without outputs: collected or written rows are not counted).
+    pub records_out: AtomicU64,
+    /// Batches to output channels.
+    pub batches_out: AtomicU64,
+    /// Bytes to output channels.
+    pub bytes_out: AtomicU64,
+    /// Combined watermark of the inputs; of a source, what it emits.
+    pub watermark_ms: AtomicI64,
+    /// In steps.
+    pub busy_us: AtomicU64,
+    /// Waiting for input.
+    pub idle_us: AtomicU64,
+    /// Waiting for a consumer.
+    pub backpressured_us: AtomicU64,
+    /// Waiting for anything else, as the write-back of a snapshot.
+    pub otherwise_blocked_us: AtomicU64,
+    /// How long the barrier of the last checkpoint waited for channels.
+    pub alignment_us: AtomicU64,
+    /// From the trigger of the last checkpoint until its first barrier was handled here.
+    pub start_delay_ms: AtomicU64,
+    /// The pause of the last snapshot.
+    pub sync_us: AtomicU64,
+    /// The operators' own counters, head first.
+    pub operators: Vec<Arc<OperatorCounters>>,
+}
+
+impl TaskMetrics {
+    /// All zero.
+    pub fn new(operators: Vec<Arc<OperatorCounters>>) -> TaskMetrics {
+        TaskMetrics {
+            records_in: AtomicU64::new(0),
+            batches_in: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            records_out: AtomicU64::new(0),
+            batches_out: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            watermark_ms: AtomicI64::new(MIN_WATERMARK),
+            busy_us: AtomicU64::new(0),
+            idle_us: AtomicU64::new(0),
+            backpressured_us: AtomicU64::new(0),
+            otherwise_blocked_us: AtomicU64::new(0),
+            alignment_us: AtomicU64::new(0),
+            start_delay_ms: AtomicU64::new(0),
+            sync_us: AtomicU64::new(0),
+            operators,
+        }
+    }
+
+    /// Rows dropped as late by all operators.
+    pub fn late_records_dropped(&self) -> u64 {
+        self.operators.iter().map(|o| o.late_records_dropped.load(Relaxed)).sum()
+    }
+
+    /// As reported to the JobManager; what the JobManager knows itself is left empty.
+    pub fn to_proto(&self) -> v1::SubtaskDetails {
+        v1::SubtaskDetails {
+            records_in: self.records_in.load(Relaxed),
+            records_out: self.records_out.load(Relaxed),
+            bytes_in: self.bytes_in.load(Relaxed),
+            bytes_out: self.bytes_out.load(Relaxed),
+            batches_in: self.batches_in.load(Relaxed),
+            watermark_ms: self.watermark_ms.load(Relaxed),
+            busy_ms: self.busy_us.load(Relaxed) / 1000,
+            idle_ms: self.idle_us.load(Relaxed) / 1000,
+            backpressured_ms: self.backpressured_us.load(Relaxed) / 1000,
+            late_records_dropped: self.late_records_dropped(),
+            ..Default::default()
+        }
+    }
+}
