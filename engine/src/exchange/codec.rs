@@ -64,12 +64,8 @@ impl Encoder {
             }
         };
         let mut dictionaries = DictionaryTracker::new(false);
-        let (_, encoded) = IpcDataGenerator::default().encode(
-            records,
-            &mut dictionaries,
-            &self.options,
-            &mut Default::default(),
-        )?;
+        let (_, encoded) =
+            IpcDataGenerator::default().encode(records, &mut dictionaries, &self.options, &mut Default::default())?;
         Ok(EncodedBatch {
             header: encoded.ipc_message.into(),
             body: encoded.arrow_data.into(),
@@ -137,10 +133,8 @@ mod tests {
     use arrow::array::{Int64Array, StringArray};
 
     fn batch() -> Batch {
-        let schema = Arc::new(Schema::new(vec![
-            Field::new("a", DataType::Int64, true),
-            Field::new("b", DataType::Utf8, true),
-        ]));
+        let schema =
+            Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8, true)]));
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from(vec![Some(1), None, Some(3), Some(4)])),
             Arc::new(StringArray::from(vec![Some("x"), Some("yy"), None, Some("")])),

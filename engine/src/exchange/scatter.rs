@@ -43,7 +43,10 @@ impl Scatter {
         let mut keys: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
         for &column in &self.columns {
             let key = batch.records().columns().get(column).ok_or_else(|| {
-                EngineError::Internal(format!("key column {column} of a batch with {} columns", batch.records().num_columns()))
+                EngineError::Internal(format!(
+                    "key column {column} of a batch with {} columns",
+                    batch.records().num_columns()
+                ))
             })?;
             keys.push(ArrayRef::clone(key));
         }

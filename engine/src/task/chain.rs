@@ -310,7 +310,13 @@ impl Chain {
 
     /// The watermark that the head has said (of a chain with a source).
     pub fn source_watermark(&self) -> i64 {
-        self.operators.first().map(|s| s.time.watermark).into_iter().chain(self.source.as_ref().map(|s| s.time.watermark)).max().unwrap_or(MIN_WATERMARK)
+        self.operators
+            .first()
+            .map(|s| s.time.watermark)
+            .into_iter()
+            .chain(self.source.as_ref().map(|s| s.time.watermark))
+            .max()
+            .unwrap_or(MIN_WATERMARK)
     }
 
     /// Calls the timers of one operator that is due or was woken. False: none was.

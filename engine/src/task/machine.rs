@@ -310,8 +310,7 @@ impl Task {
         self.metrics.records_out.store(out.rows, Relaxed);
         self.metrics.batches_out.store(out.batches, Relaxed);
         self.metrics.bytes_out.store(out.bytes, Relaxed);
-        let watermark =
-            if self.chain.has_source() { self.chain.source_watermark() } else { self.watermarks.current() };
+        let watermark = if self.chain.has_source() { self.chain.source_watermark() } else { self.watermarks.current() };
         self.metrics.watermark_ms.store(watermark, Relaxed);
     }
 
@@ -471,7 +470,11 @@ impl Task {
                 Ok(())
             }
             Notice::Aborted(checkpoint) => {
-                if self.finished { Ok(()) } else { self.chain.checkpoint_aborted(checkpoint) }
+                if self.finished {
+                    Ok(())
+                } else {
+                    self.chain.checkpoint_aborted(checkpoint)
+                }
             }
             Notice::Coordinator(uid, payload) => {
                 if self.finished {

@@ -37,8 +37,7 @@ pub(super) fn to_frame(payload: Payload) -> Result<Frame, &'static str> {
 pub(super) fn to_payload(frame: Frame) -> Option<Payload> {
     Some(Payload::Element(match frame {
         Frame::Data(data) => {
-            let batch =
-                EncodedBatch { header: data.header, body: data.body, has_kinds: data.has_kinds, rows: 0 };
+            let batch = EncodedBatch { header: data.header, body: data.body, has_kinds: data.has_kinds, rows: 0 };
             return Some(Payload::Encoded(batch));
         }
         Frame::Watermark(ms) => StreamElement::Watermark(ms),
