@@ -8,6 +8,7 @@ use hurtig_graph::connector::Options;
 use hurtig_proto::v1;
 
 use crate::error::{EngineError, Result};
+use crate::expr::{ScalarFunction, ScalarFunctions};
 use crate::operator::Operator;
 use crate::source::SourceReader;
 
@@ -56,6 +57,7 @@ pub struct OperatorRegistry {
     sources: HashMap<String, SourceFactory>,
     sinks: HashMap<String, SinkFactory>,
     custom: HashMap<String, OperatorFactory>,
+    functions: ScalarFunctions,
 }
 
 impl OperatorRegistry {
@@ -72,6 +74,16 @@ impl OperatorRegistry {
     /// Registers a custom operator.
     pub fn register_operator(&mut self, name: impl Into<String>, factory: OperatorFactory) {
         self.custom.insert(name.into(), factory);
+    }
+
+    /// Registers a user-defined scalar function. Its signature is registered with the SQL session.
+    pub fn register_function(&mut self, name: &str, function: ScalarFunction) {
+        self.functions.register(name, function);
+    }
+
+    /// The user-defined scalar functions, for [`crate::expr::ExprContext`].
+    pub fn functions(&self) -> &ScalarFunctions {
+        &self.functions
     }
 
     /// Builds the source or sink or custom operator of `operator`; `None` for the built-in kinds,

@@ -101,13 +101,7 @@ pub fn interval_day_time(millis: i64) -> String {
     let total = millis.unsigned_abs();
     let (days, rest) = (total / DAY_MS as u64, total % DAY_MS as u64);
     let seconds = rest / 1000;
-    format!(
-        "{sign}{days} {:02}:{:02}:{:02}.{:03}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60,
-        rest % 1000
-    )
+    format!("{sign}{days} {:02}:{:02}:{:02}.{:03}", seconds / 3600, seconds / 60 % 60, seconds % 60, rest % 1000)
 }
 
 /// `+1-02`.

@@ -30,7 +30,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::DataType as ArrowType;
 use datafusion_physical_expr::PhysicalExpr;
 use hurtig_graph::{DataType, Expr, RowSchema};
@@ -168,5 +168,9 @@ impl CompiledExpr {
 /// Validation or Unsupported: a function or cast that does not exist, or a column out of range.
 pub fn compile(expr: &Expr, input: &RowSchema, context: &ExprContext) -> Result<CompiledExpr> {
     let physical = compile::Compiler { input, context }.compile(expr)?;
-    Ok(CompiledExpr { expr: physical.expr, data_type: expr.data_type.clone(), arrow: expr.data_type.logical.to_arrow() })
+    Ok(CompiledExpr {
+        expr: physical.expr,
+        data_type: expr.data_type.clone(),
+        arrow: expr.data_type.logical.to_arrow(),
+    })
 }

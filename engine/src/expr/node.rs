@@ -98,8 +98,7 @@ impl PhysicalExpr for KernelExpr {
         if rows == 0 {
             return Ok(ColumnarValue::Array(new_empty_array(&self.result)));
         }
-        let values =
-            self.arguments.iter().map(|a| to_value(a.evaluate(batch)?)).collect::<DfResult<Vec<Value>>>()?;
+        let values = self.arguments.iter().map(|a| to_value(a.evaluate(batch)?)).collect::<DfResult<Vec<Value>>>()?;
         let once = !self.volatile && values.iter().all(|v| v.constant);
         let array = (self.kernel)(&values, if once { 1 } else { rows })
             .and_then(|array| retype(array, &self.result))
@@ -140,9 +139,7 @@ pub(crate) struct LogicExpr {
 
 impl PartialEq for LogicExpr {
     fn eq(&self, other: &Self) -> bool {
-        (self.and, self.lazy) == (other.and, other.lazy)
-            && self.left.eq(&other.left)
-            && self.right.eq(&other.right)
+        (self.and, self.lazy) == (other.and, other.lazy) && self.left.eq(&other.left) && self.right.eq(&other.right)
     }
 }
 

@@ -85,9 +85,7 @@ impl Value {
 /// # Errors
 /// Internal: the binder gave too few.
 pub fn argument(values: &[Value], position: usize) -> Result<&Value> {
-    values
-        .get(position)
-        .ok_or_else(|| EngineError::Internal(format!("a kernel was given no argument {position}")))
+    values.get(position).ok_or_else(|| EngineError::Internal(format!("a kernel was given no argument {position}")))
 }
 
 /// A typed argument.

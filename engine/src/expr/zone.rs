@@ -46,9 +46,7 @@ impl Zone {
         match self {
             Zone::Fixed(seconds) => i64::from(*seconds) * 1000,
             Zone::Named(tz) => match chrono::DateTime::from_timestamp(utc_ms.div_euclid(1000), 0) {
-                Some(at) => {
-                    i64::from(tz.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc()) * 1000
-                }
+                Some(at) => i64::from(tz.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc()) * 1000,
                 None => 0,
             },
         }

@@ -147,9 +147,7 @@ struct DecimalShape {
 fn decimal(name: &str, shape: DecimalShape, arrow: arrow::datatypes::DataType) -> Function {
     let total = |op: fn(i128, i128) -> i128| -> Kernel {
         let arrow = arrow.clone();
-        Arc::new(move |values, rows| {
-            retype(Arc::new(binary_total::<Decimal128Type>(values, rows, op)?), &arrow)
-        })
+        Arc::new(move |values, rows| retype(Arc::new(binary_total::<Decimal128Type>(values, rows, op)?), &arrow))
     };
     let checked = |op: Box<dyn Fn(i128, i128) -> Result<Option<i128>> + Send + Sync>| -> Kernel {
         let arrow = arrow.clone();
@@ -171,12 +169,16 @@ fn decimal(name: &str, shape: DecimalShape, arrow: arrow::datatypes::DataType) -
         "+" => Function::pure(checked(Box::new(move |x, y| Ok(sum(shape, x, y, false))))),
         "-" => Function::pure(checked(Box::new(move |x, y| Ok(sum(shape, x, y, true))))),
         "*" => Function::pure(checked(Box::new(move |x, y| Ok(product(shape, x, y))))),
-        "/" => Function::fallible(checked(Box::new(move |x, y| {
-            if y == 0 { Err(by_zero()) } else { Ok(quotient(shape, x, y)) }
-        }))),
-        _ => Function::fallible(checked(Box::new(move |x, y| {
-            if y == 0 { Err(by_zero()) } else { Ok(modulo(shape, x, y)) }
-        }))),
+        "/" => Function::fallible(checked(Box::new(
+            move |x, y| {
+                if y == 0 { Err(by_zero()) } else { Ok(quotient(shape, x, y)) }
+            },
+        ))),
+        _ => Function::fallible(checked(Box::new(
+            move |x, y| {
+                if y == 0 { Err(by_zero()) } else { Ok(modulo(shape, x, y)) }
+            },
+        ))),
     }
 }
 

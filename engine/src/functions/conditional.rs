@@ -28,8 +28,7 @@ pub(super) fn find(call: &Call<'_>) -> Result<Option<Function>> {
                 if best.is_null(row) {
                     continue;
                 }
-                let better = value.is_null(row)
-                    || comparators[*chosen](value.index(row), best.index(row)) == keep;
+                let better = value.is_null(row) || comparators[*chosen](value.index(row), best.index(row)) == keep;
                 if better {
                     *chosen = next;
                 }

@@ -12,7 +12,9 @@ use crate::expr::value::{Kernel, argument};
 pub(super) fn find(call: &Call<'_>) -> Result<Option<Function>> {
     let kernel: Kernel = match call.name {
         "NOT" => Arc::new(|values, _| Ok(Arc::new(not(argument(values, 0)?.array.as_boolean())?) as ArrayRef)),
-        "IS NULL" | "IS UNKNOWN" => Arc::new(|values, _| Ok(Arc::new(is_null(&argument(values, 0)?.array)?) as ArrayRef)),
+        "IS NULL" | "IS UNKNOWN" => {
+            Arc::new(|values, _| Ok(Arc::new(is_null(&argument(values, 0)?.array)?) as ArrayRef))
+        }
         "IS NOT NULL" | "IS NOT UNKNOWN" => {
             Arc::new(|values, _| Ok(Arc::new(is_not_null(&argument(values, 0)?.array)?) as ArrayRef))
         }

@@ -12,7 +12,17 @@ use crate::expr::format::Moment;
 use crate::expr::zone::{DAY_MS, Zone, civil, day_of_year, days_from_civil, is_leap, iso_weekday, month_length};
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
@@ -105,7 +115,8 @@ impl Pattern {
             rest = match item {
                 Item::Text(expected) => rest.strip_prefix(expected.as_str())?,
                 Item::Field(letter, count) => {
-                    let adjacent = matches!(self.items.get(at + 1), Some(Item::Field(next, width)) if is_number(*next, *width));
+                    let adjacent =
+                        matches!(self.items.get(at + 1), Some(Item::Field(next, width)) if is_number(*next, *width));
                     if self.style == Style::Legacy {
                         rest = rest.trim_start_matches([' ', '\t']);
                     }
@@ -379,7 +390,13 @@ impl Fields {
         }
         let most = match (style, adjacent) {
             (_, true) => count,
-            (Style::Modern, _) if letter == 'y' || letter == 'u' => if count == 2 { 2 } else { 19 },
+            (Style::Modern, _) if letter == 'y' || letter == 'u' => {
+                if count == 2 {
+                    2
+                } else {
+                    19
+                }
+            }
             (Style::Modern, _) if letter == 'S' => count.min(9),
             (Style::Modern, _) if count == 1 => 19,
             (Style::Modern, _) => count,
@@ -399,7 +416,13 @@ impl Fields {
                 self.year = Some(match (two, style) {
                     (true, Style::Modern) => 2000 + value,
                     // Within 80 years before and 20 years after now.
-                    (true, Style::Legacy) => if value > 45 { 1900 + value } else { 2000 + value },
+                    (true, Style::Legacy) => {
+                        if value > 45 {
+                            1900 + value
+                        } else {
+                            2000 + value
+                        }
+                    }
                     _ => value,
                 });
             }
@@ -439,7 +462,9 @@ impl Fields {
         }
         let length = text
             .char_indices()
-            .find(|(at, c)| !(c.is_ascii_alphanumeric() || matches!(c, '+' | ':' | '/' | '_') || (*c == '-' && *at < 4)))
+            .find(|(at, c)| {
+                !(c.is_ascii_alphanumeric() || matches!(c, '+' | ':' | '/' | '_') || (*c == '-' && *at < 4))
+            })
             .map_or(text.len(), |(at, _)| at);
         let zone = Zone::parse(&text[..length])?;
         self.offset = Some(zone.offset_at(0));

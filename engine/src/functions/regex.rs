@@ -18,9 +18,8 @@ pub(super) fn find(call: &Call<'_>) -> Result<Option<Function>> {
     let kernel: Kernel = match call.name {
         "REGEXP" => with_pattern(call, 1, |values, rows, regexes| {
             let text = argument(values, 0)?.view::<StringArray>()?;
-            let array = each(rows, regexes, |row, regex| {
-                Some(text.get(row)?).map(|s| regex.is_some_and(|r| r.is_match(s)))
-            })?;
+            let array =
+                each(rows, regexes, |row, regex| Some(text.get(row)?).map(|s| regex.is_some_and(|r| r.is_match(s))))?;
             Ok(Arc::new(BooleanArray::from(array)) as ArrayRef)
         })?,
         "REGEXP_REPLACE" => with_pattern(call, 1, |values, rows, regexes| {
@@ -205,8 +204,7 @@ pub(super) fn java_regex(pattern: &str) -> Result<Option<Regex>> {
 
 fn beyond_automata(pattern: &str) -> bool {
     let look = ["(?=", "(?!", "(?<=", "(?<!", "(?>", "*+", "++", "?+", "}+", "\\k<"];
-    let back_reference =
-        pattern.as_bytes().windows(2).any(|pair| pair[0] == b'\\' && (b'1'..=b'9').contains(&pair[1]));
+    let back_reference = pattern.as_bytes().windows(2).any(|pair| pair[0] == b'\\' && (b'1'..=b'9').contains(&pair[1]));
     back_reference || look.iter().any(|part| pattern.contains(part))
 }
 
@@ -277,8 +275,8 @@ fn posix(out: &mut String, chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
         name.extend(chars.next());
     }
     let class = match name.as_str() {
-        "Alpha" | "Digit" | "Alnum" | "Upper" | "Lower" | "Punct" | "Graph" | "Print" | "Blank" | "Cntrl" | "XDigit"
-        | "Space" => name.to_lowercase(),
+        "Alpha" | "Digit" | "Alnum" | "Upper" | "Lower" | "Punct" | "Graph" | "Print" | "Blank" | "Cntrl"
+        | "XDigit" | "Space" => name.to_lowercase(),
         _ => {
             let sign = if negated { 'P' } else { 'p' };
             let plain = name.strip_prefix("Is").unwrap_or(&name);
@@ -340,9 +338,7 @@ impl Matcher {
                 match (chars.next(), chars.next()) {
                     (Some(c), None) => Some(c),
                     _ => {
-                        return Err(EngineError::Runtime(format!(
-                            "ESCAPE needs exactly one character, not '{text}'"
-                        )));
+                        return Err(EngineError::Runtime(format!("ESCAPE needs exactly one character, not '{text}'")));
                     }
                 }
             }
@@ -438,9 +434,9 @@ fn similar_regex(pattern: &str, escape: Option<char>) -> Result<Regex> {
         }
     }
     out.push_str(")$");
-    let out = ["ALPHA", "UPPER", "LOWER", "DIGIT", "SPACE", "ALNUM"].iter().fold(out, |out, name| {
-        out.replace(&format!("[:{name}:]"), &format!("[:{}:]", name.to_lowercase()))
-    });
+    let out = ["ALPHA", "UPPER", "LOWER", "DIGIT", "SPACE", "ALNUM"]
+        .iter()
+        .fold(out, |out, name| out.replace(&format!("[:{name}:]"), &format!("[:{}:]", name.to_lowercase())));
     Regex::new(&out).map_err(|e| bad(&e.to_string()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, Int32Array, ListArray, StringArray, StringBuilder};
+use arrow::array::{ArrayRef, BinaryArray, BooleanArray, Int32Array, ListArray, StringArray, StringBuilder};
 use arrow::array::{ListBuilder, StringBuilder as ItemBuilder};
 use arrow::compute::kernels::concat_elements::concat_elements_dyn;
 use hurtig_graph::LogicalType as T;
@@ -33,7 +33,9 @@ pub(super) fn find(call: &Call<'_>) -> Result<Option<Function>> {
             Ok(pad_to(s, n, pad, true)))),
         "RPAD" => pure(rowwise!((s: StringArray, n: Int32Array, pad: StringArray) -> StringArray,
             Ok(pad_to(s, n, pad, false)))),
-        "REPEAT" => pure(rowwise!((s: StringArray, n: Int32Array) -> StringArray, Ok(Some(s.repeat(n.max(0) as usize))))),
+        "REPEAT" => {
+            pure(rowwise!((s: StringArray, n: Int32Array) -> StringArray, Ok(Some(s.repeat(n.max(0) as usize)))))
+        }
         "REVERSE" => pure(rowwise!((s: StringArray) -> StringArray, Ok(Some(s.chars().rev().collect::<String>())))),
         "REPLACE" => pure(rowwise!((s: StringArray, a: StringArray, b: StringArray) -> StringArray,
             Ok(Some(s.replace(a, b))))),

@@ -33,8 +33,14 @@ pub(super) fn find(call: &Call<'_>) -> Result<Option<Function>> {
         "FROM_UNIXTIME" => from_unixtime(call).map(Some),
         "UNIX_TIMESTAMP" => unix_timestamp(call).map(Some),
         "CONVERT_TZ" => pure(convert_tz()),
-        "CURRENT_TIMESTAMP" | "NOW" | "CURRENT_ROW_TIMESTAMP" | "PROCTIME" | "CURRENT_DATE" | "CURRENT_TIME"
-        | "LOCALTIME" | "LOCALTIMESTAMP" => now(call).map(Some),
+        "CURRENT_TIMESTAMP"
+        | "NOW"
+        | "CURRENT_ROW_TIMESTAMP"
+        | "PROCTIME"
+        | "CURRENT_DATE"
+        | "CURRENT_TIME"
+        | "LOCALTIME"
+        | "LOCALTIMESTAMP" => now(call).map(Some),
         "PROCTIME_MATERIALIZE" => pure(Arc::new(|values: &[Value], rows| argument(values, 0)?.expand(rows))),
         "CURRENT_WATERMARK" => current_watermark(call).map(Some),
         "OVERLAPS" => overlaps(call).map(Some),
@@ -78,8 +84,7 @@ fn integers(
 }
 
 fn unit_of<'a>(call: &'a Call<'_>, position: usize) -> Result<&'a str> {
-    call.text(position)
-        .ok_or_else(|| EngineError::Validation(format!("{} needs its unit as a literal", call.name)))
+    call.text(position).ok_or_else(|| EngineError::Validation(format!("{} needs its unit as a literal", call.name)))
 }
 
 /// EXTRACT(unit, x).

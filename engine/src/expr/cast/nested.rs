@@ -51,12 +51,10 @@ pub(super) fn cast(from: &T, to: &T, safe: bool, zone: Zone) -> Result<Option<Ke
                 .zip(b)
                 .map(|((_, x), (_, y))| converter(&x.logical, &y.logical, safe, zone))
                 .collect::<Result<Vec<_>>>()?;
-            let arrow: Fields =
-                b.iter().map(|(name, ty)| Field::new(name, ty.logical.to_arrow(), true)).collect();
+            let arrow: Fields = b.iter().map(|(name, ty)| Field::new(name, ty.logical.to_arrow(), true)).collect();
             Box::new(move |array| {
                 let row = array.as_struct();
-                let columns =
-                    fields.iter().zip(row.columns()).map(|(f, c)| f(c)).collect::<Result<Vec<_>>>()?;
+                let columns = fields.iter().zip(row.columns()).map(|(f, c)| f(c)).collect::<Result<Vec<_>>>()?;
                 let nulls = row.nulls().cloned();
                 Ok(Arc::new(StructArray::try_new_with_length(arrow.clone(), columns, nulls, row.len())?))
             })

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray};
-use arrow::datatypes::{
-    Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-};
+use arrow::datatypes::{Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
 use hurtig_graph::LogicalType as T;
 
 use super::decimal::{POWERS_OF_TEN, decimal_to_double, double_to_decimal, rescale};
@@ -83,10 +81,7 @@ pub(super) fn cast(from: &T, to: &T) -> Result<Kernel> {
 }
 
 /// NULL where `f` gives none.
-fn to_decimal<A: ArrowPrimitiveType>(
-    to: &T,
-    f: impl Fn(A::Native) -> Option<i128> + Send + Sync + 'static,
-) -> Kernel {
+fn to_decimal<A: ArrowPrimitiveType>(to: &T, f: impl Fn(A::Native) -> Option<i128> + Send + Sync + 'static) -> Kernel {
     let arrow = to.to_arrow();
     whole(move |array| {
         let array: PrimitiveArray<Decimal128Type> = array.as_primitive::<A>().unary_opt(&f);

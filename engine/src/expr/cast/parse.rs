@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    BinaryArray, BooleanArray, Decimal128Array, Float32Array, Float64Array, Int64Array, StringArray,
-};
+use arrow::array::{BinaryArray, BooleanArray, Decimal128Array, Float32Array, Float64Array, Int64Array, StringArray};
 use hurtig_graph::LogicalType as T;
 
-use super::decimal::{div_half_up, fits, POWERS_OF_TEN};
+use super::decimal::{POWERS_OF_TEN, div_half_up, fits};
 use super::no_cast;
 use crate::error::{EngineError, Result};
 use crate::expr::format::Moment;
@@ -66,9 +64,8 @@ pub(super) fn cast(from: &T, to: &T, safe: bool, zone: Zone) -> Result<Kernel> {
             let length = super::text::byte_length(to);
             Arc::new(move |values: &[Value], rows: usize| {
                 let text = argument(values, 0)?.view::<StringArray>()?;
-                let array: BinaryArray = (0..rows)
-                    .map(|row| text.get(row).map(|s| super::text::fit_bytes(s.as_bytes(), length)))
-                    .collect();
+                let array: BinaryArray =
+                    (0..rows).map(|row| text.get(row).map(|s| super::text::fit_bytes(s.as_bytes(), length))).collect();
                 Ok(Arc::new(array) as arrow::array::ArrayRef)
             })
         }
@@ -178,9 +175,7 @@ pub fn parse_decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
         None => (false, mantissa.strip_prefix('+').unwrap_or(mantissa)),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    if whole.is_empty() && fraction.is_empty()
-        || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit())
-    {
+    if whole.is_empty() && fraction.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
         return None;
     }
     let digits = format!("{whole}{fraction}");

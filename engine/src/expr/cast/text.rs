@@ -184,12 +184,10 @@ fn printer(ty: &T, zone: Zone) -> Result<Printer> {
         T::Map(key, value) => map_printer(printer(&key.logical, zone)?, printer(&value.logical, zone)?),
         T::Multiset(key) => map_printer(printer(&key.logical, zone)?, printer(&T::Int, zone)?),
         T::Row(fields) => {
-            let printers =
-                fields.iter().map(|(_, ty)| printer(&ty.logical, zone)).collect::<Result<Vec<_>>>()?;
+            let printers = fields.iter().map(|(_, ty)| printer(&ty.logical, zone)).collect::<Result<Vec<_>>>()?;
             prepared(move |array| {
                 let row = array.as_struct();
-                let prints =
-                    printers.iter().zip(row.columns()).map(|(p, c)| p(c)).collect::<Result<Vec<_>>>()?;
+                let prints = printers.iter().zip(row.columns()).map(|(p, c)| p(c)).collect::<Result<Vec<_>>>()?;
                 Ok(Box::new(move |i: usize| {
                     let mut out = "(".to_owned();
                     for (n, (column, print)) in row.columns().iter().zip(&prints).enumerate() {
