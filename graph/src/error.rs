@@ -50,7 +50,7 @@ impl ErrorKind {
         matches!(self, ErrorKind::Resource | ErrorKind::Storage | ErrorKind::Connection)
     }
 
-    /// The kind as the conformance protocol and `--json` output name it.
+    /// The kind as `--json` output names it.
     pub fn name(self) -> &'static str {
         match self {
             ErrorKind::Parse => "PARSE",
@@ -64,6 +64,14 @@ impl ErrorKind {
             ErrorKind::NotFound => "NOT_FOUND",
             ErrorKind::Internal => "INTERNAL",
         }
+    }
+
+    /// The kind of that [name](ErrorKind::name).
+    pub fn from_name(name: &str) -> Option<ErrorKind> {
+        use ErrorKind::*;
+        let all =
+            [Parse, Validation, Unsupported, Config, Runtime, Resource, Storage, Connection, NotFound, Internal];
+        all.into_iter().find(|kind| kind.name() == name)
     }
 }
 

@@ -48,6 +48,20 @@ const CONCURRENT_PARTS: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(String);
 
+impl Version {
+    /// The text form, for those who keep it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Version {
+    /// From the text form.
+    fn from(text: String) -> Self {
+        Version(text)
+    }
+}
+
 /// What a listing says about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
