@@ -1,0 +1,56 @@
+# Hurtig: everything a user or developer needs from the shell. `make help` lists it.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# One target folder outside the checkout serves every clone and work tree.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/hurtig/target
+HURTIG := $(CARGO_TARGET_DIR)/debug/hurtig
+PREFIX ?= $(HOME)/.local
+
+.PHONY: notices help setup build run test lint test-conformance example-python example-embed install dist bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+setup: ## Install what the build needs (system packages); does nothing when all is there
+	@scripts/setup.sh
+
+build: setup ## Build the hurtig binary (development profile)
+	@scripts/build.sh
+
+run: build ## Replay a year of flights as a live streaming job (SPEED=max: as fast as it goes)
+	@$(HURTIG) demo --file examples/flights/flights.sql --speed $(or $(SPEED),year-in-30s)
+
+test: setup ## Run every test
+	@scripts/test.sh
+
+lint: setup ## Formatting and clippy, warnings as errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+test-conformance: build ## Only the comparison with Flink's answers, if the suite is there
+	@scripts/conformance.sh
+
+example-python: build ## Submit a keyed-window job graph over gRPC from Python
+	@scripts/example-python.sh
+
+example-embed: setup ## Build and run the crate that embeds Hurtig
+	cargo run --manifest-path examples/embed/Cargo.toml
+
+install: setup ## Build with optimisation and install the binary under PREFIX (default ~/.local)
+	cargo build --release -p hurtig --bin hurtig
+	install -Dm755 $(CARGO_TARGET_DIR)/release/hurtig $(PREFIX)/bin/hurtig
+	@echo "installed $(PREFIX)/bin/hurtig; add $(PREFIX)/bin to PATH if it is not there"
+
+dist: setup ## Build a tarball that runs on a bare Debian
+	@scripts/dist.sh
+
+bench: setup ## Criterion microbenchmarks (release profile)
+	cargo bench -p hurtig-benches
+
+notices: ## Write THIRD-PARTY-NOTICES.md
+	python3 scripts/third-party-notices.py THIRD-PARTY-NOTICES.md
+
+clean: ## Remove the shared target folder
+	rm -rf "$(CARGO_TARGET_DIR)"

@@ -1,0 +1,8 @@
+//! End-to-end tests of the `hurtig` binary: real processes on loopback, ports and folders of their
+//! own, stopped by their pids.
+
+mod harness;
+mod kill;
+mod region;
+mod sql_command;
+mod streaming;

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Every test: formatting, unit and integration tests, the embedding example, the shell blocks of the
+# documentation, and the comparison with Flink's answers where the suite lies beside the checkout.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/hurtig/target}
+step() { printf '\n==> %s\n' "$*"; }
+
+step "formatting"
+cargo fmt --all --check
+
+step "rules of the code base"
+scripts/check-rules.sh
+
+step "unit and integration tests (a first build takes up to 40 minutes on two cores)"
+cargo build -p hurtig --bin hurtig
+cargo test --workspace --lib --bins --tests
+
+step "embedding example"
+cargo run --quiet --manifest-path examples/embed/Cargo.toml
+
+step "shell blocks of README.md and the quick start"
+python3 scripts/run-doc-blocks.py README.md docs/quick-start.md
+
+step "comparison with Flink's answers"
+scripts/conformance.sh
