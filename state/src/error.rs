@@ -30,6 +30,9 @@ pub enum StateError {
     /// An option of a store: also wrong credentials and missing buckets.
     #[error("{0}")]
     Config(String),
+    /// A checkpoint was given up while it was being taken.
+    #[error("{0}")]
+    Aborted(String),
     /// A store cannot be reached.
     #[error("{0}")]
     Connection(String),
@@ -44,6 +47,7 @@ impl StateError {
             StateError::Database(_) => ErrorKind::Storage,
             StateError::Incompatible(_) => ErrorKind::Validation,
             StateError::Config(_) => ErrorKind::Config,
+            StateError::Aborted(_) => ErrorKind::Storage,
             StateError::Connection(_) => ErrorKind::Connection,
         }
     }

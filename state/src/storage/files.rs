@@ -3,11 +3,12 @@
 //! A write goes to a temporary file in the same directory, is synced, and takes its name by a link
 //! (create-only) or a rename, so a reader sees the old or the new content, whole, also after a loss
 //! of power. Compare-and-swap holds a lock on a lock file beside the object meanwhile; the version
-//! of a file is the hash of its content. All functions block.
+//! of a file is its inode, time of change and the hash of its content. All functions block.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -32,8 +33,18 @@ fn failed(operation: &str, path: &Path, error: &io::Error) -> StateError {
     }
 }
 
-pub(super) fn get(path: &Path) -> Result<Bytes> {
-    fs::read(path).map(Bytes::from).map_err(|e| failed("read", path, &e))
+pub(super) fn get_versioned(path: &Path) -> Result<(Bytes, Version)> {
+    read_versioned(path).map_err(|e| failed("read", path, &e))
+}
+
+fn read_versioned(path: &Path) -> io::Result<(Bytes, Version)> {
+    let mut file = File::open(path)?;
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    let metadata = file.metadata()?;
+    let (inode, seconds, nanos) = (metadata.ino(), metadata.mtime(), metadata.mtime_nsec());
+    let version = Version(format!("{inode}-{seconds}.{nanos}-{:032x}", xxh3_128(&content)));
+    Ok((Bytes::from(content), version))
 }
 
 pub(super) fn get_range(path: &Path, range: Range<u64>) -> Result<Bytes> {
@@ -55,10 +66,6 @@ pub(super) fn get_range(path: &Path, range: Range<u64>) -> Result<Bytes> {
     Ok(Bytes::from(bytes))
 }
 
-pub(super) fn version(content: &[u8]) -> Version {
-    Version(format!("{:032x}", xxh3_128(content)))
-}
-
 pub(super) fn put(path: &Path, content: &[u8]) -> Result<()> {
     let run = || {
         let temporary = write_temporary(path, content)?;
@@ -76,8 +83,8 @@ pub(super) fn put_if_absent(path: &Path, content: &[u8]) -> Result<Version> {
         linked?;
         sync_parent(path)
     };
-    match run() {
-        Ok(()) => Ok(version(content)),
+    match run().and_then(|()| read_versioned(path)) {
+        Ok((_, version)) => Ok(version),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             Err(StateError::Conflict(format!("'{}' exists already", path.display())))
         }
@@ -95,8 +102,8 @@ pub(super) fn compare_and_swap(path: &Path, expected: &Version, content: &[u8]) 
         .map_err(|e| failed("lock", &lock_path, &e))?;
     // Released when the file is closed, also by the death of the process.
     lock.lock().map_err(|e| failed("lock", &lock_path, &e))?;
-    let found = match fs::read(path) {
-        Ok(bytes) => Some(version(&bytes)),
+    let found = match read_versioned(path) {
+        Ok((_, version)) => Some(version),
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(e) => return Err(failed("read", path, &e)),
     };
@@ -104,7 +111,7 @@ pub(super) fn compare_and_swap(path: &Path, expected: &Version, content: &[u8]) 
         return Err(StateError::Conflict(format!("'{}' was changed by another writer", path.display())));
     }
     put(path, content)?;
-    Ok(version(content))
+    Ok(get_versioned(path)?.1)
 }
 
 pub(super) fn put_file(path: &Path, source: &Path) -> Result<()> {

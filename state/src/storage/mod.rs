@@ -157,12 +157,7 @@ impl ObjectStores {
     pub async fn get_versioned(&self, uri: &str) -> Result<(Bytes, Version)> {
         let target = self.target(uri)?;
         if let Target::File(path) = target {
-            return file_work(move || {
-                let bytes = files::get(&path)?;
-                let version = files::version(&bytes);
-                Ok((bytes, version))
-            })
-            .await;
+            return file_work(move || files::get_versioned(&path)).await;
         }
         let (store, path) = target.store();
         let read = async {

@@ -1,0 +1,133 @@
+//! RocksDB: what all databases of a TaskManager share, options, opening.
+
+use std::path::{Path, PathBuf};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, LogLevel, Options,
+    WriteBufferManager, WriteOptions,
+};
+
+use crate::error::{Result, StateError};
+
+const COLUMN_FAMILY: &str = "default";
+
+/// Memory and threads that all databases of one TaskManager share.
+pub struct SharedRocks {
+    cache: Cache,
+    write_buffers: WriteBufferManager,
+    config: SharedRocksConfig,
+}
+
+/// Sizes of [`SharedRocks`].
+#[derive(Debug, Clone, Copy)]
+pub struct SharedRocksConfig {
+    /// Bytes of the block cache, out of which the write buffers come.
+    pub cache_bytes: usize,
+    /// Bytes of all write buffers together.
+    pub write_buffer_bytes: usize,
+    /// Threads for flushes and compactions.
+    pub background_threads: i32,
+}
+
+impl Default for SharedRocksConfig {
+    fn default() -> Self {
+        SharedRocksConfig { cache_bytes: 128 << 20, write_buffer_bytes: 64 << 20, background_threads: 2 }
+    }
+}
+
+impl SharedRocks {
+    /// Reserves nothing yet: memory is taken as databases use it.
+    pub fn new(config: SharedRocksConfig) -> Self {
+        let cache = Cache::new_lru_cache(config.cache_bytes);
+        let write_buffers =
+            WriteBufferManager::new_write_buffer_manager_with_cache(config.write_buffer_bytes, false, cache.clone());
+        SharedRocks { cache, write_buffers, config }
+    }
+
+    /// Bytes of cache and write buffers in use.
+    pub fn memory_usage(&self) -> usize {
+        self.cache.get_usage()
+    }
+
+    pub(super) fn options(&self) -> Options {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(&self.cache);
+        table.set_bloom_filter(10.0, false);
+        table.set_cache_index_and_filter_blocks(true);
+        table.set_cache_index_and_filter_blocks_with_high_priority(true);
+        table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        table.set_block_size(16 << 10);
+        let mut options = Options::default();
+        options.set_block_based_table_factory(&table);
+        options.set_write_buffer_manager(&self.write_buffers);
+        options.set_write_buffer_size((self.config.write_buffer_bytes / 2).clamp(1 << 20, 64 << 20));
+        options.set_max_background_jobs(self.config.background_threads);
+        options.set_compression_type(DBCompressionType::Lz4);
+        options.set_level_compaction_dynamic_level_bytes(true);
+        // Opening reads the footers of at most so many files, so a large restored state starts at once.
+        options.set_max_open_files(512);
+        options.set_skip_stats_update_on_db_open(true);
+        // The manifest goes into every checkpoint whole.
+        options.set_max_manifest_file_size(64 << 10);
+        options.set_log_level(LogLevel::Warn);
+        options.set_keep_log_file_num(1);
+        options.set_stats_dump_period_sec(0);
+        options
+    }
+}
+
+/// One open database.
+pub(super) struct Database {
+    db: DB,
+    path: PathBuf,
+    options: Options,
+}
+
+impl Database {
+    pub(super) fn open(rocks: &SharedRocks, path: &Path) -> Result<Self> {
+        let mut options = rocks.options();
+        options.create_if_missing(true);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(|e| {
+                StateError::Storage(format!("cannot create the state directory '{}': {e}", parent.display()))
+            })?;
+        }
+        let families = [ColumnFamilyDescriptor::new(COLUMN_FAMILY, options.clone())];
+        let db = DB::open_cf_descriptors(&options, path, families)?;
+        Ok(Database { db, path: path.to_owned(), options })
+    }
+
+    pub(super) fn open_read_only(rocks: &SharedRocks, path: &Path) -> Result<Self> {
+        let options = rocks.options();
+        let families = [ColumnFamilyDescriptor::new(COLUMN_FAMILY, options.clone())];
+        let db = DB::open_cf_descriptors_read_only(&options, path, families, false)?;
+        Ok(Database { db, path: path.to_owned(), options })
+    }
+
+    pub(super) fn db(&self) -> &DB {
+        &self.db
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(super) fn column_family(&self) -> Result<&ColumnFamily> {
+        self.db
+            .cf_handle(COLUMN_FAMILY)
+            .ok_or_else(|| StateError::Database(format!("'{}' has no default column family", self.path.display())))
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.db.cancel_all_background_work(true);
+    }
+}
+
+/// The checkpoint is the log: nothing is written ahead.
+pub(super) fn write_options() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.disable_wal(true);
+    options
+}
