@@ -1,0 +1,463 @@
+//! GROUP BY without windows: one updating row a key.
+//!
+//! A batch is a mini-batch: all its rows are folded first, then each key it touched emits at most one
+//! net change (+I; -U and +U; -D), in order of the last row that touched the key. A result that did
+//! not change is not emitted, except with a time to live, where it keeps consumers' state alive. The
+//! retraction of a row of an unknown key is ignored, and a key whose rows have all been taken back
+//! starts anew, both decided row by row as Flink does.
+//!
+//! State: a point cell with one entry a key. A task that was not restored holds all keys in memory,
+//! so a miss is an absence; after a restore the keys that a batch misses are looked up together.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{interleave, kernels::cmp, take};
+use arrow::datatypes::{DataType, SchemaRef};
+use hurtig_graph::RowSchema;
+use hurtig_graph::aggregates::AggregateFunction;
+use hurtig_proto::v1;
+use hurtig_state::backend::{CellDeclaration, CellKind, FrozenCell, KeyedBackend, StateWriter};
+
+use super::group_store::{AggregatePlan, CellAddress, Change, GroupStore, VALUE_SCHEMA};
+use super::keys::BatchKeys;
+use super::{emit_sliced, record_batch, signs_of};
+use crate::batch::{Batch, RowKind};
+use crate::clock::Clock;
+use crate::error::{EngineError, Result};
+use crate::operator::{Collector, Flow, Operator, OperatorContext, OperatorSnapshot};
+
+/// See the [module](self).
+pub struct GroupAggregate {
+    plan: Arc<AggregatePlan>,
+    store: GroupStore,
+    schema: SchemaRef,
+    emit_update_before: bool,
+    ttl_ms: i64,
+    next_sweep_ms: i64,
+    /// The result of a touched key always differs from the one before.
+    always_changes: bool,
+    state: Option<State>,
+    clock: Option<Arc<dyn Clock>>,
+    /// Entries of the database whose keys are no longer in memory.
+    deleted: Vec<Vec<u8>>,
+    scratch: Scratch,
+}
+
+struct State {
+    backend: Arc<KeyedBackend>,
+    address: CellAddress,
+    /// Memory has all entries of the database.
+    complete: bool,
+}
+
+/// Buffers that are reused from batch to batch.
+#[derive(Default)]
+struct Scratch {
+    keys: BatchKeys,
+    groups: Vec<u32>,
+    created: Vec<u32>,
+    /// By group: the last row of this batch.
+    last_row: Vec<u32>,
+}
+
+/// The keys that a batch touches, in order of their last row.
+struct TouchedKeys {
+    groups: Vec<u32>,
+    rows: Vec<u32>,
+    existed: Vec<bool>,
+}
+
+impl GroupAggregate {
+    /// Over rows of `input`; phases SINGLE and GLOBAL.
+    ///
+    /// # Errors
+    /// Keys or calls that do not fit the input.
+    pub fn new(aggregate: &v1::GroupAggregate, input: &RowSchema) -> Result<GroupAggregate> {
+        let before = aggregate.aggregate_input.as_ref().map(RowSchema::from_proto).transpose()?;
+        let mut plan = AggregatePlan::new(
+            &aggregate.keys,
+            &aggregate.aggregates,
+            aggregate.phase(),
+            input,
+            before.as_ref(),
+            aggregate.input_retracts,
+        )?;
+        let ttl_ms = i64::try_from(aggregate.state_ttl_ms).unwrap_or(i64::MAX);
+        plan.timed = ttl_ms > 0;
+        let always_changes = !plan.retracts
+            && plan.calls.iter().any(|c| {
+                c.spec.function == AggregateFunction::Count && c.spec.arguments.is_empty() && c.filter.is_none()
+            });
+        Ok(GroupAggregate {
+            store: GroupStore::new(&plan, 0)?,
+            schema: RowSchema::new(plan.output_fields()).to_arrow(),
+            plan: Arc::new(plan),
+            emit_update_before: aggregate.emit_update_before,
+            ttl_ms,
+            next_sweep_ms: i64::MAX,
+            always_changes,
+            state: None,
+            clock: None,
+            deleted: Vec::new(),
+            scratch: Scratch::default(),
+        })
+    }
+
+    /// Looks up the keys that this batch brought into memory.
+    fn load_created(&mut self) -> Result<()> {
+        let Some(state) = self.state.as_ref().filter(|s| !s.complete) else { return Ok(()) };
+        if self.scratch.created.is_empty() {
+            return Ok(());
+        }
+        let created = &self.scratch.created;
+        let columns = self.store.key_columns(&self.plan, created)?;
+        let keys = state.address.database_keys(&columns, created.len(), None)?;
+        let values = state.backend.multi_get(&keys)?;
+        for (&group, value) in created.iter().zip(values) {
+            if let Some(value) = value {
+                self.store.load(&self.plan, group, &value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn touched_keys(&mut self) -> TouchedKeys {
+        let (groups, last_row) = (&self.scratch.groups, &mut self.scratch.last_row);
+        if last_row.len() < self.store.len() {
+            last_row.resize(self.store.len(), 0);
+        }
+        for (row, &group) in groups.iter().enumerate() {
+            last_row[group as usize] = row as u32;
+        }
+        let mut touched = TouchedKeys { groups: Vec::new(), rows: Vec::new(), existed: Vec::new() };
+        for (row, &group) in groups.iter().enumerate() {
+            if last_row[group as usize] == row as u32 {
+                touched.groups.push(group);
+                touched.rows.push(row as u32);
+            }
+        }
+        touched
+    }
+
+    /// Empties touched keys that have outlived their time, and says which keys hold rows.
+    fn expire_touched(&mut self, touched: &mut TouchedKeys, now_ms: i64) {
+        let mut expired = Vec::new();
+        for &group in &touched.groups {
+            let holds_rows = !self.plan.retracts || self.store.rows_of(group) > 0;
+            let present = self.store.is_present(group) && holds_rows;
+            let old = present && self.ttl_ms > 0 && now_ms.saturating_sub(self.store.changed_at(group)) >= self.ttl_ms;
+            if old {
+                expired.push(group);
+            }
+            touched.existed.push(present && !old);
+        }
+        self.store.reset(&self.plan, &expired);
+    }
+
+    /// Adds the rows of the batch to their groups.
+    fn fold(&mut self, batch: &Batch) -> Result<()> {
+        let signs = signs_of(batch);
+        let records = batch.records();
+        let groups = std::mem::take(&mut self.scratch.groups);
+        if !self.plan.retracts {
+            if signs.is_some() {
+                return Err(EngineError::Internal(
+                    "a retraction reached an aggregation that was planned for append-only input".into(),
+                ));
+            }
+            self.store.apply(&self.plan, records, &groups, None, None)?;
+        } else if self.plan.row_count_column.is_some() {
+            let changes = self.plan.row_changes(records, None)?.unwrap_or_default();
+            self.store.count_rows(&groups, changes.into_iter());
+            self.store.apply(&self.plan, records, &groups, None, None)?;
+        } else if let Some(signs) = signs {
+            self.fold_retracting(records, &groups, &signs)?;
+        } else {
+            self.store.count_rows(&groups, std::iter::repeat(1));
+            self.store.apply(&self.plan, records, &groups, None, None)?;
+        }
+        self.scratch.groups = groups;
+        Ok(())
+    }
+
+    /// Follows the row counts row by row: a retraction without a row to take back is ignored, and
+    /// what lies before a key's last fall to zero is void.
+    fn fold_retracting(&mut self, records: &RecordBatch, groups: &[u32], signs: &[i8]) -> Result<()> {
+        let mut kept = vec![true; groups.len()];
+        let mut restarts: Vec<(u32, usize)> = Vec::new();
+        for (row, (&group, &sign)) in groups.iter().zip(signs).enumerate() {
+            let rows = self.store.rows_of(group) + i64::from(sign);
+            if rows < 0 {
+                kept[row] = false;
+                continue;
+            }
+            self.store.set_rows(group, rows);
+            if rows == 0 {
+                restarts.push((group, row));
+            }
+        }
+        if restarts.is_empty() && kept.iter().all(|k| *k) {
+            return self.store.apply(&self.plan, records, groups, None, Some(signs));
+        }
+        // Of several restarts of a key the last one counts; the row counts stay.
+        let mut last = hashbrown::HashMap::with_hasher(foldhash::fast::FixedState::default());
+        restarts.iter().for_each(|(group, row)| {
+            last.insert(*group, *row);
+        });
+        let mut emptied: Vec<u32> = last.keys().copied().collect();
+        emptied.sort_unstable();
+        let counts: Vec<i64> = emptied.iter().map(|&g| self.store.rows_of(g)).collect();
+        self.store.reset(&self.plan, &emptied);
+        emptied.iter().zip(counts).for_each(|(&g, rows)| self.store.set_rows(g, rows));
+        let (mut selection, mut chosen, mut chosen_signs) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, &group) in groups.iter().enumerate() {
+            if kept[row] && last.get(&group).is_none_or(|restart| row > *restart) {
+                selection.push(row as u32);
+                chosen.push(group);
+                chosen_signs.push(signs[row]);
+            }
+        }
+        self.store.apply(&self.plan, records, &chosen, Some(&selection), Some(&chosen_signs))
+    }
+
+    /// Marks touched keys, and gives those free that hold no row any more.
+    fn settle(&mut self, touched: &TouchedKeys, exist: &[bool], now_ms: i64) -> Result<()> {
+        let mut gone = Vec::new();
+        for (&group, &exists) in touched.groups.iter().zip(exist) {
+            if exists {
+                self.store.mark(group, true);
+                if self.plan.timed {
+                    self.store.set_changed(group, now_ms);
+                }
+            } else if self.plan.row_count_column.is_some() && self.store.rows_of(group) != 0 {
+                // Behind a LOCAL phase the rows of another subtask may still be missing.
+                self.store.mark(group, true);
+            } else {
+                gone.push(group);
+            }
+        }
+        self.forget(&gone)
+    }
+
+    /// Drops keys that hold no row. While the database may have entries that are not in memory the
+    /// key stays, as known to be absent.
+    fn forget(&mut self, gone: &[u32]) -> Result<()> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        if self.state.as_ref().is_some_and(|s| !s.complete) {
+            self.store.reset(&self.plan, gone);
+            gone.iter().for_each(|&g| self.store.mark(g, false));
+            return Ok(());
+        }
+        let stored: Vec<u32> = gone.iter().copied().filter(|&g| self.store.is_stored(g)).collect();
+        if let Some(state) = &self.state
+            && !stored.is_empty()
+        {
+            let columns = self.store.key_columns(&self.plan, &stored)?;
+            self.deleted.extend(state.address.database_keys(&columns, stored.len(), None)?);
+        }
+        self.store.remove(&self.plan, gone);
+        Ok(())
+    }
+
+    fn emit_changes(
+        &self,
+        batch: &Batch,
+        touched: &TouchedKeys,
+        exist: &[bool],
+        old: Option<&[ArrayRef]>,
+        new: &[ArrayRef],
+        out: &mut dyn Collector,
+    ) -> Result<()> {
+        let changed = match old {
+            Some(old) if self.ttl_ms == 0 => changed_rows(old, new, &touched.existed)?,
+            _ => BooleanBuffer::new_set(touched.groups.len()),
+        };
+        let mut changes = Changes::default();
+        for (i, (&existed, &exists)) in touched.existed.iter().zip(exist).enumerate() {
+            match (existed, exists) {
+                (false, true) => changes.push(RowKind::Insert, 1, i),
+                (true, true) if changed.value(i) => {
+                    if self.emit_update_before {
+                        changes.push(RowKind::UpdateBefore, 0, i);
+                    }
+                    changes.push(RowKind::UpdateAfter, 1, i);
+                }
+                (true, false) => changes.push(RowKind::Delete, 0, i),
+                _ => {}
+            }
+        }
+        let mut columns = Vec::with_capacity(self.schema.fields().len());
+        let key_rows = UInt32Array::from_iter_values(changes.sources.iter().map(|(_, i)| touched.rows[*i]));
+        for &key in &self.plan.keys.columns {
+            columns.push(take(batch.column(key), &key_rows, None)?);
+        }
+        for (i, new) in new.iter().enumerate() {
+            let all_new = changes.sources.len() == new.len() && changes.sources.iter().all(|(source, _)| *source == 1);
+            columns.push(if all_new {
+                Arc::clone(new)
+            } else {
+                let old = old.map_or(new, |o| &o[i]);
+                interleave(&[old.as_ref(), new.as_ref()], &changes.sources)?
+            });
+        }
+        let rows = changes.kinds.len();
+        emit_sliced(record_batch(&self.schema, columns, rows)?, Some(changes.kinds), out);
+        Ok(())
+    }
+
+    /// Drops all keys that have outlived their time.
+    fn sweep(&mut self, now_ms: i64) -> Result<()> {
+        let old: Vec<u32> = self
+            .store
+            .present()
+            .into_iter()
+            .filter(|&g| now_ms.saturating_sub(self.store.changed_at(g)) >= self.ttl_ms)
+            .collect();
+        self.forget(&old)
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.as_ref().map_or(0, |c| c.now_ms())
+    }
+}
+
+/// The rows to emit: their kinds, and for each the source (0: before, 1: after) and touched key.
+#[derive(Default)]
+struct Changes {
+    kinds: Vec<u8>,
+    sources: Vec<(usize, usize)>,
+}
+
+impl Changes {
+    fn push(&mut self, kind: RowKind, source: usize, key: usize) {
+        self.kinds.push(kind as u8);
+        self.sources.push((source, key));
+    }
+}
+
+/// For each row whether any column differs, NULLs being equal. Rows that did not exist count as
+/// changed.
+fn changed_rows(old: &[ArrayRef], new: &[ArrayRef], existed: &[bool]) -> Result<BooleanBuffer> {
+    let mut changed = BooleanBuffer::from_iter(existed.iter().map(|e| !e));
+    for (old, new) in old.iter().zip(new) {
+        let differs = match old.data_type() {
+            DataType::List(_) | DataType::Map(..) | DataType::Struct(_) => {
+                let differs = |i: usize| existed[i] && old.slice(i, 1) != new.slice(i, 1);
+                BooleanArray::from_iter((0..old.len()).map(|i| Some(differs(i))))
+            }
+            _ => cmp::distinct(old, new)?,
+        };
+        changed = &changed | differs.values();
+    }
+    Ok(changed)
+}
+
+/// Hands changes over in key order; where a key is deleted and set, the latter holds.
+pub(super) fn write_changes(mut changes: Vec<Change>, writer: &mut dyn StateWriter) -> hurtig_state::error::Result<()> {
+    changes.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.is_some().cmp(&b.1.is_some())));
+    let mut rest = changes.as_slice();
+    while let [(key, value), tail @ ..] = rest {
+        if tail.first().is_none_or(|next| next.0 != *key) {
+            match value {
+                Some(value) => writer.put(key, value)?,
+                None => writer.delete(key)?,
+            }
+        }
+        rest = tail;
+    }
+    Ok(())
+}
+
+impl Operator for GroupAggregate {
+    fn open(&mut self, context: OperatorContext) -> Result<()> {
+        let declaration = CellDeclaration {
+            name: "groups".into(),
+            kind: CellKind::Point,
+            key_schema: self.plan.key_schema(),
+            value_schema: self.plan.value_schema(),
+            schema_version: VALUE_SCHEMA,
+        };
+        let table = context.keyed.register(&context.uid, &declaration)?;
+        let address = CellAddress { table, max_parallelism: context.keyed.max_parallelism() };
+        let complete = !context.keyed.restored();
+        self.state = Some(State { backend: context.keyed, address, complete });
+        self.clock = Some(context.clock);
+        if self.ttl_ms > 0 {
+            self.next_sweep_ms = self.now().saturating_add(self.ttl_ms);
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, _port: usize, batch: Batch, out: &mut dyn Collector) -> Result<Flow> {
+        if batch.is_empty() {
+            return Ok(Flow::Done);
+        }
+        let now = if self.plan.timed { self.now() } else { 0 };
+        let Scratch { keys, groups, created, .. } = &mut self.scratch;
+        self.plan.keys.read(batch.records(), keys)?;
+        created.clear();
+        self.store.intern(&self.plan, keys, batch.num_rows(), None, groups, created);
+        self.load_created()?;
+        let mut touched = self.touched_keys();
+        self.expire_touched(&mut touched, now);
+        let needs_old = self.plan.retracts || self.emit_update_before || (!self.always_changes && self.ttl_ms == 0);
+        let any_existed = touched.existed.iter().any(|e| *e);
+        let old = if needs_old && any_existed { Some(self.store.evaluate(&touched.groups)?) } else { None };
+        self.fold(&batch)?;
+        let exist: Vec<bool> = match self.plan.retracts {
+            true => touched.groups.iter().map(|&g| self.store.rows_of(g) > 0).collect(),
+            false => vec![true; touched.groups.len()],
+        };
+        let new = self.store.evaluate(&touched.groups)?;
+        self.emit_changes(&batch, &touched, &exist, old.as_deref(), &new, out)?;
+        self.settle(&touched, &exist, now)?;
+        Ok(Flow::Done)
+    }
+
+    fn next_timer_ms(&self) -> Option<i64> {
+        (self.ttl_ms > 0 && self.store.live() > 0).then_some(self.next_sweep_ms)
+    }
+
+    fn timers(&mut self, now_ms: i64, _out: &mut dyn Collector) -> Result<Flow> {
+        if self.ttl_ms > 0 && now_ms >= self.next_sweep_ms {
+            self.sweep(now_ms)?;
+            self.next_sweep_ms = now_ms.saturating_add((self.ttl_ms / 4).max(1000));
+        }
+        Ok(Flow::Done)
+    }
+
+    fn snapshot(&mut self, _checkpoint: u64) -> Result<OperatorSnapshot> {
+        let Some(state) = &self.state else { return Ok(OperatorSnapshot::default()) };
+        let (address, plan) = (state.address, Arc::clone(&self.plan));
+        let deleted = std::mem::take(&mut self.deleted);
+        let frozen = self.store.freeze(&self.plan);
+        if frozen.is_none() && deleted.is_empty() {
+            return Ok(OperatorSnapshot::default());
+        }
+        let cell: FrozenCell = Box::new(move |writer| {
+            let mut changes: Vec<Change> = deleted.into_iter().map(|key| (key, None)).collect();
+            if let Some(frozen) = frozen {
+                frozen
+                    .entries(&plan, address, None, &mut changes)
+                    .map_err(|e| hurtig_state::StateError::Database(format!("cannot encode aggregates: {e}")))?;
+            }
+            write_changes(changes, writer)
+        });
+        Ok(OperatorSnapshot { keyed: vec![cell], ..OperatorSnapshot::default() })
+    }
+
+    fn close(&mut self) {
+        // Memory is given back now; the operator object may live until its task is reaped.
+        if let Ok(empty) = GroupStore::new(&self.plan, 0) {
+            self.store = empty;
+        }
+        self.scratch = Scratch::default();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! Tests of GROUP BY: Flink's verified changelogs, and random changelogs against a row-at-a-time
+//! oracle.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::operators::testing::{Harness, HarnessConfig, batch, schema};
+
+fn call(function: &str, arguments: &[u32]) -> v1::AggregateCall {
+    v1::AggregateCall {
+        function: function.into(),
+        arguments: arguments.to_vec(),
+        name: format!("{function}{arguments:?}"),
+        ..Default::default()
+    }
+}
+
+fn aggregate(keys: &[u32], calls: Vec<v1::AggregateCall>, retracts: bool) -> v1::GroupAggregate {
+    v1::GroupAggregate {
+        keys: keys.to_vec(),
+        aggregates: calls,
+        input_retracts: retracts,
+        emit_update_before: true,
+        ..Default::default()
+    }
+}
+
+fn open(aggregate: &v1::GroupAggregate, input: &RowSchema) -> Harness {
+    let operator = Box::new(GroupAggregate::new(aggregate, input).unwrap());
+    Harness::open(operator, HarnessConfig::fresh(vec![input.clone()])).unwrap()
+}
+
+/// Runs each row as a batch of its own.
+fn row_by_row(harness: &mut Harness, input: &RowSchema, rows: &[&str]) -> Vec<String> {
+    rows.iter().for_each(|row| harness.process(batch(input, &[row]).unwrap()).unwrap());
+    harness.take_rows()
+}
+
+#[test]
+fn every_row_gives_the_changes_that_flink_gives() {
+    let input = schema(&["k STRING", "v INT"]).unwrap();
+    let calls = vec![call("COUNT", &[]), call("SUM", &[1]), call("MAX", &[1]), call("MIN", &[1]), call("AVG", &[1])];
+    let mut harness = open(&aggregate(&[0], calls, false), &input);
+    let rows = row_by_row(&mut harness, &input, &["a, 10", "b, 20", "a, 30", "a, 5", "c, null"]);
+    assert_eq!(
+        rows,
+        [
+            "+I(a, 1, 10, 10, 10, 10)",
+            "+I(b, 1, 20, 20, 20, 20)",
+            "-U(a, 1, 10, 10, 10, 10)",
+            "+U(a, 2, 40, 30, 10, 20)",
+            "-U(a, 2, 40, 30, 10, 20)",
+            "+U(a, 3, 45, 30, 5, 15)",
+            "+I(c, 1, null, null, null, null)",
+        ]
+    );
+}
+
+#[test]
+fn an_update_of_the_only_row_of_a_key_passes_through_a_delete() {
+    let input = schema(&["id INT", "k STRING", "v INT"]).unwrap();
+    let calls = vec![
+        call("COUNT", &[]),
+        call("SUM", &[2]),
+        call("MAX", &[2]),
+        v1::AggregateCall { distinct: true, ..call("COUNT", &[2]) },
+    ];
+    let mut harness = open(&aggregate(&[1], calls, true), &input);
+    let rows = ["+I(1, a, 10)", "+I(2, a, 20)", "-U(2, a, 20)", "+U(2, b, 25)", "-U(1, a, 10)", "+U(1, a, 11)"];
+    assert_eq!(
+        row_by_row(&mut harness, &input, &rows),
+        [
+            "+I(a, 1, 10, 10, 1)",
+            "-U(a, 1, 10, 10, 1)",
+            "+U(a, 2, 30, 20, 2)",
+            "-U(a, 2, 30, 20, 2)",
+            "+U(a, 1, 10, 10, 1)",
+            "+I(b, 1, 25, 25, 1)",
+            "-D(a, 1, 10, 10, 1)",
+            "+I(a, 1, 11, 11, 1)",
+        ]
+    );
+}
+
+#[test]
+fn a_batch_emits_one_net_change_a_key_ordered_by_the_last_row() {
+    let input = schema(&["k STRING", "v INT"]).unwrap();
+    let mut harness = open(&aggregate(&[0], vec![call("SUM", &[1])], false), &input);
+    harness.process(batch(&input, &["a, 1", "b, 2", "a, 3", "c, null"]).unwrap()).unwrap();
+    assert_eq!(harness.take_rows(), ["+I(b, 2)", "+I(a, 4)", "+I(c, null)"]);
+    // The sum of b does not change, so nothing is emitted for it.
+    harness.process(batch(&input, &["b, 0", "a, 1"]).unwrap()).unwrap();
+    assert_eq!(harness.take_rows(), ["-U(a, 4)", "+U(a, 5)"]);
+}
+
+#[test]
+fn retractions_of_unknown_rows_are_ignored_wherever_batches_are_cut() {
+    let input = schema(&["v INT"]).unwrap();
+    let rows = ["+I(10)", "-D(10)", "-D(10)", "+I(3)"];
+    for cut in 0..=rows.len() {
+        let mut harness = open(&aggregate(&[], vec![call("COUNT", &[]), call("SUM", &[0])], true), &input);
+        for part in [&rows[..cut], &rows[cut..]] {
+            harness.process(batch(&input, part).unwrap()).unwrap();
+        }
+        let changes = harness.take_rows();
+        let last = changes.last().map(|c| c[2..].to_owned());
+        assert_eq!(last.as_deref(), Some("(1, 3)"), "cut at {cut}: {changes:?}");
+    }
+}
+
+#[test]
+fn a_global_aggregate_has_no_row_before_the_first_input_and_none_when_all_is_taken_back() {
+    let input = schema(&["v INT"]).unwrap();
+    let mut harness = open(&aggregate(&[], vec![call("COUNT", &[])], true), &input);
+    harness.watermark(5).unwrap();
+    assert!(harness.take_rows().is_empty());
+    let rows = row_by_row(&mut harness, &input, &["+I(1)", "-D(1)", "+I(2)"]);
+    assert_eq!(rows, ["+I(1)", "-D(1)", "+I(1)"]);
+}
+
+#[test]
+fn update_before_is_left_out_where_nobody_needs_it() {
+    let input = schema(&["k INT", "v INT"]).unwrap();
+    let description =
+        v1::GroupAggregate { emit_update_before: false, ..aggregate(&[0], vec![call("COUNT", &[])], false) };
+    let mut harness = open(&description, &input);
+    assert_eq!(row_by_row(&mut harness, &input, &["1, 0", "1, 0", "null, 0"]), ["+I(1, 1)", "+U(1, 2)", "+I(null, 1)"]);
+}
+
+#[test]
+fn a_distinct_select_emits_a_row_once() {
+    let input = schema(&["a INT", "b STRING"]).unwrap();
+    let mut harness = open(&aggregate(&[0, 1], vec![], false), &input);
+    assert_eq!(row_by_row(&mut harness, &input, &["1, x", "1, x", "1, y"]), ["+I(1, x)", "+I(1, y)"]);
+}
+
+#[test]
+fn with_a_time_to_live_unchanged_results_are_emitted_and_old_keys_start_anew() {
+    let input = schema(&["k INT", "v INT"]).unwrap();
+    let description = v1::GroupAggregate { state_ttl_ms: 1000, ..aggregate(&[0], vec![call("MAX", &[1])], false) };
+    let mut harness = open(&description, &input);
+    assert_eq!(row_by_row(&mut harness, &input, &["1, 5", "1, 3"]), ["+I(1, 5)", "-U(1, 5)", "+U(1, 5)"]);
+    harness.advance_clock(999).unwrap();
+    assert_eq!(row_by_row(&mut harness, &input, &["1, 4"]), ["-U(1, 5)", "+U(1, 5)"]);
+    harness.advance_clock(1000).unwrap();
+    assert_eq!(row_by_row(&mut harness, &input, &["1, 2"]), ["+I(1, 2)"]);
+}
+
+/// A row-at-a-time interpreter: the rows of each key in order of arrival.
+#[derive(Default)]
+struct Oracle {
+    rows: BTreeMap<Option<i64>, Vec<Option<i64>>>,
+}
+
+impl Oracle {
+    fn apply(&mut self, sign: i64, key: Option<i64>, value: Option<i64>) {
+        let rows = self.rows.entry(key).or_default();
+        if sign > 0 {
+            rows.push(value);
+        } else if let Some(oldest) = rows.iter().position(|v| *v == value) {
+            rows.remove(oldest);
+        }
+        if rows.is_empty() {
+            self.rows.remove(&key);
+        }
+    }
+
+    /// COUNT(*), COUNT(v), SUM, MIN, MAX, AVG, COUNT(DISTINCT), FIRST_VALUE, LAST_VALUE by key.
+    fn result(&self) -> BTreeMap<String, String> {
+        let text = |v: Option<i64>| v.map_or("null".to_owned(), |v| v.to_string());
+        let of = |values: &[Option<i64>]| {
+            let some: Vec<i64> = values.iter().flatten().copied().collect();
+            let sum = (!some.is_empty()).then(|| some.iter().sum::<i64>());
+            let mut distinct = some.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            let columns = [
+                Some(values.len() as i64),
+                Some(some.len() as i64),
+                sum,
+                some.iter().min().copied(),
+                some.iter().max().copied(),
+                sum.map(|s| s / some.len() as i64),
+                Some(distinct.len() as i64),
+                some.first().copied(),
+                some.last().copied(),
+            ];
+            columns.map(text).join(", ")
+        };
+        self.rows.iter().map(|(key, values)| (text(*key), of(values))).collect()
+    }
+}
+
+pub(crate) fn oracle_calls() -> Vec<v1::AggregateCall> {
+    vec![
+        call("COUNT", &[]),
+        call("COUNT", &[1]),
+        call("SUM", &[1]),
+        call("MIN", &[1]),
+        call("MAX", &[1]),
+        call("AVG", &[1]),
+        v1::AggregateCall { distinct: true, ..call("COUNT", &[1]) },
+        call("FIRST_VALUE", &[1]),
+        call("LAST_VALUE", &[1]),
+    ]
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}
+
+/// Applies emitted changes, checking that each fits what is there.
+fn materialise(table: &mut BTreeMap<String, String>, changes: &[String]) {
+    let mut touched = std::collections::BTreeSet::new();
+    let mut awaiting: Option<String> = None;
+    for change in changes {
+        let (kind, row) = change.split_at(2);
+        let row = row.trim_start_matches('(').trim_end_matches(')');
+        let (key, result) = row.split_once(", ").unwrap();
+        assert!(awaiting.is_none() || awaiting.as_deref() == Some(key), "-U and +U are adjacent: {changes:?}");
+        match kind {
+            "+I" => assert_eq!(table.insert(key.into(), result.into()), None, "{change}"),
+            "-U" => assert_eq!(table.remove(key).as_deref(), Some(result), "{change}"),
+            "+U" => assert_eq!(table.insert(key.into(), result.into()), None, "{change}"),
+            _ => assert_eq!(table.remove(key).as_deref(), Some(result), "{change}"),
+        }
+        awaiting = (kind == "-U").then(|| key.to_owned());
+        assert!(kind == "+U" || touched.insert(key.to_owned()), "one net change a key: {changes:?}");
+    }
+}
+
+#[test]
+fn random_changelogs_give_what_a_row_at_a_time_interpreter_gives() {
+    let input = schema(&["k BIGINT", "v INT"]).unwrap();
+    for seed in 0..40 {
+        let retracts = seed % 2 == 0;
+        let mut random = Random(seed);
+        let mut harness = open(&aggregate(&[0], oracle_calls(), retracts), &input);
+        let (mut oracle, mut table) = (Oracle::default(), BTreeMap::new());
+        let mut live: Vec<(Option<i64>, Option<i64>)> = Vec::new();
+        for _ in 0..30 {
+            let mut rows = Vec::new();
+            for _ in 0..=random.below(20) {
+                let text = |v: Option<i64>| v.map_or("null".to_owned(), |v| v.to_string());
+                let back = retracts && random.below(2) == 0;
+                let (kind, (key, value)) = if back && !live.is_empty() && random.below(8) > 0 {
+                    ("-D", live.remove(random.below(live.len() as u64) as usize))
+                } else {
+                    let key = (random.below(6) > 0).then(|| random.below(5) as i64);
+                    let value = (random.below(6) > 0).then(|| random.below(9) as i64 - 4);
+                    // Sometimes the retraction of a key without rows.
+                    let unknown = back && !live.iter().any(|(k, _)| *k == key);
+                    if !unknown {
+                        live.push((key, value));
+                    }
+                    (if unknown { "-D" } else { "+I" }, (key, value))
+                };
+                oracle.apply(if kind == "+I" { 1 } else { -1 }, key, value);
+                rows.push(format!("{kind}({}, {})", text(key), text(value)));
+            }
+            harness.process(batch(&input, &rows).unwrap()).unwrap();
+            materialise(&mut table, &harness.take_rows());
+            assert_eq!(table, oracle.result(), "seed {seed} after {rows:?}");
+        }
+    }
+}
