@@ -1,0 +1,616 @@
+//! The checkpoint coordinator of one job.
+//!
+//! It decides when a checkpoint starts, collects acknowledgements, and makes it complete: metadata
+//! first, then HEAD by compare-and-swap, and only then is anyone told. It also owns retention and
+//! deletion ([`files`]) and savepoints. What it wants done it returns as [`CheckpointAction`]s; the
+//! job master ([`crate::job`]) knows the tasks and operator coordinators and carries them out.
+//!
+//! One checkpoint is under way at a time. Ids come from a block that HEAD reserves, so that none is
+//! given out twice, not even after a crash.
+
+pub mod files;
+pub mod head;
+mod open;
+pub mod pending;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hurtig_graph::ids::JobId;
+use hurtig_proto::v1;
+
+pub use files::CompletedCheckpoint;
+pub use pending::{CheckpointPhase, CheckpointPlan, SavepointRequest, VertexShape};
+
+use crate::error::SchedulerError;
+use crate::settings::{CheckpointSettings, Retention};
+use crate::storage::{StorageError, StorageReply, StorageRequest};
+use files::FileTracker;
+use head::{HeadOutcome, HeadStep, HeadWriter};
+use open::Opening;
+use pending::PendingCheckpoint;
+
+/// Ids that one swap of HEAD reserves ahead.
+const ID_BLOCK: u64 = 100;
+
+/// What the coordinator wants done.
+#[derive(Debug)]
+pub enum CheckpointAction {
+    /// Make this call and give its reply to [`CheckpointCoordinator::on_reply`].
+    Storage {
+        /// Names the call.
+        ticket: u64,
+        /// The call.
+        request: StorageRequest,
+    },
+    /// HEAD is this JobManager's and the checkpoint to restore is known.
+    Opened,
+    /// HEAD cannot be had.
+    OpenFailed(StorageError),
+    /// Snapshot the operator coordinators, call [`CheckpointCoordinator::begin`], inject barriers.
+    Trigger(TriggerRequest),
+    /// A checkpoint is complete: tell tasks and coordinators.
+    Completed {
+        /// Its id.
+        id: u64,
+    },
+    /// A checkpoint will not complete: tell tasks.
+    Aborted {
+        /// Its id.
+        id: u64,
+    },
+    /// Too many checkpoints have failed: fail the job (it may restart).
+    FailJob(String),
+    /// Another JobManager has taken the job over.
+    Deposed,
+    /// Answers a savepoint request.
+    SavepointDone {
+        /// As given.
+        request: u64,
+        /// The savepoint's URI.
+        result: Result<String, SchedulerError>,
+    },
+}
+
+/// A checkpoint that is due.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TriggerRequest {
+    /// Its id.
+    pub id: u64,
+    /// Now.
+    pub timestamp_ms: i64,
+    /// Set for a savepoint.
+    pub savepoint: Option<SavepointRequest>,
+}
+
+/// Figures about a job's checkpoints.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CheckpointStats {
+    /// Checkpoints completed.
+    pub completed: u64,
+    /// Checkpoints that failed or were aborted.
+    pub failed: u64,
+    /// Id of the last completed one, 0: none.
+    pub last_id: u64,
+    /// Size of its state.
+    pub last_bytes: u64,
+    /// What was uploaded for it.
+    pub last_uploaded_bytes: u64,
+    /// From its trigger to its completion.
+    pub last_duration_ms: u64,
+    /// Uploaded for all.
+    pub uploaded_bytes: u64,
+}
+
+/// What the call behind a ticket is for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Purpose {
+    Open,
+    Head,
+    Metadata { checkpoint: u64 },
+    Delete,
+}
+
+/// What the swap of HEAD under way is for.
+#[derive(Debug)]
+enum HeadPurpose {
+    Claim,
+    Reserve,
+    Publish(Box<CompletedCheckpoint>),
+    End,
+}
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct CheckpointCoordinator {
+    job: JobId,
+    settings: CheckpointSettings,
+    opening: Opening,
+    head: HeadWriter,
+    head_purpose: Option<HeadPurpose>,
+    files: FileTracker,
+    pending: Option<PendingCheckpoint>,
+    savepoints: VecDeque<SavepointRequest>,
+    tickets: BTreeMap<u64, Purpose>,
+    next_ticket: u64,
+    next_id: u64,
+    /// All tasks run and none is known to have failed.
+    running: bool,
+    next_trigger_ms: Option<i64>,
+    /// A failed last checkpoint is tried again, not before this time.
+    last_retry_ms: i64,
+    last_completion_ms: i64,
+    failures_in_row: u32,
+    all_sources_ended: bool,
+    last_completed: bool,
+    ended: Option<EndState>,
+    stats: CheckpointStats,
+    transitions: BTreeMap<(CheckpointPhase, CheckpointPhase), u64>,
+    actions: Vec<CheckpointAction>,
+    /// For a test of the simulator: a failover does not abort what is under way.
+    broken_keep_pending: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct EndState {
+    status: String,
+    keep: bool,
+    swapped: bool,
+}
+
+impl CheckpointCoordinator {
+    /// For a job whose tasks write below `directory`.
+    pub fn new(job: JobId, settings: CheckpointSettings, directory: String) -> Self {
+        CheckpointCoordinator {
+            job,
+            settings,
+            opening: Opening::default(),
+            head: HeadWriter::default(),
+            head_purpose: None,
+            files: FileTracker::new(directory),
+            pending: None,
+            savepoints: VecDeque::new(),
+            tickets: BTreeMap::new(),
+            next_ticket: 1,
+            next_id: 1,
+            running: false,
+            next_trigger_ms: None,
+            last_retry_ms: 0,
+            last_completion_ms: i64::MIN / 2,
+            failures_in_row: 0,
+            all_sources_ended: false,
+            last_completed: false,
+            ended: None,
+            stats: CheckpointStats::default(),
+            transitions: BTreeMap::new(),
+            actions: Vec::new(),
+            broken_keep_pending: false,
+        }
+    }
+
+    /// Makes the coordinator forget to abort at a failover. Only for showing that the simulator
+    /// notices.
+    #[doc(hidden)]
+    pub fn break_abort_on_failover(&mut self) {
+        self.broken_keep_pending = true;
+    }
+
+    /// Periodic checkpoints are on.
+    pub fn enabled(&self) -> bool {
+        self.settings.interval_ms.is_some()
+    }
+
+    /// Figures.
+    pub fn stats(&self) -> &CheckpointStats {
+        &self.stats
+    }
+
+    /// The checkpoint under way.
+    pub fn pending_id(&self) -> Option<u64> {
+        self.pending.as_ref().map(|pending| pending.id)
+    }
+
+    /// How often each transition was taken.
+    pub fn transitions(&self) -> &BTreeMap<(CheckpointPhase, CheckpointPhase), u64> {
+        &self.transitions
+    }
+
+    /// The checkpoint that a restart restores.
+    pub fn latest(&self) -> Option<&CompletedCheckpoint> {
+        self.files.retained().last()
+    }
+
+    /// Whether it is unknown which checkpoint is the latest: HEAD may name the one under way, or not
+    /// yet.
+    pub fn in_doubt(&self) -> bool {
+        matches!(self.head_purpose, Some(HeadPurpose::Publish(_)))
+    }
+
+    /// Nothing is left to be done after the end of the job.
+    pub fn closed(&self) -> bool {
+        self.ended.is_some() && self.tickets.is_empty() && self.head_purpose.is_none()
+    }
+
+    /// When something is due by itself.
+    pub fn deadline(&self) -> Option<i64> {
+        let pending = self.pending.as_ref().filter(|p| p.phase != CheckpointPhase::Publishing);
+        let expiry = pending.map(|pending| pending.deadline_ms);
+        let times = [expiry, self.head.deadline(), self.opening.deadline(), self.trigger_time()];
+        times.into_iter().flatten().min()
+    }
+
+    /// What was wanted done since the last call.
+    pub fn take_actions(&mut self) -> Vec<CheckpointAction> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// All tasks run: checkpoints may start. `initial_delay_ms` is the time to the first.
+    pub fn start(&mut self, now: i64, initial_delay_ms: u64) {
+        self.running = true;
+        self.next_trigger_ms = self.enabled().then(|| now + initial_delay_ms as i64);
+        self.tick(now);
+    }
+
+    /// Some task does not run (any more): aborts what is under way.
+    pub fn suspend(&mut self, reason: &str) {
+        self.running = false;
+        self.all_sources_ended = false;
+        self.last_completed = false;
+        if self.broken_keep_pending {
+            return;
+        }
+        self.abort(reason, false, i64::MIN);
+        for savepoint in std::mem::take(&mut self.savepoints) {
+            self.answer_savepoint(&savepoint, Err(SchedulerError::Precondition(reason.to_owned())));
+        }
+    }
+
+    /// Every source task has (or has not, after a restart) come to the end of its data.
+    pub fn set_all_sources_ended(&mut self, ended: bool, now: i64) {
+        self.all_sources_ended = ended;
+        self.tick(now);
+    }
+
+    /// Asks for a savepoint.
+    pub fn savepoint(&mut self, request: u64, target: Option<String>, now: i64) {
+        let folder = target.filter(|t| !t.is_empty()).or_else(|| self.settings.savepoint_folder.clone());
+        let Some(folder) = folder else {
+            let message = "a savepoint needs a folder: give one, or set execution.checkpointing.savepoint-dir";
+            let result = Err(SchedulerError::Precondition(message.to_owned()));
+            self.actions.push(CheckpointAction::SavepointDone { request, result });
+            return;
+        };
+        let savepoint = SavepointRequest { request, folder: folder.trim_end_matches('/').to_owned() };
+        if !self.running {
+            let message = format!("job {} cannot take a savepoint: it is not running", self.job);
+            self.answer_savepoint(&savepoint, Err(SchedulerError::Precondition(message)));
+            return;
+        }
+        self.savepoints.push_back(savepoint);
+        self.tick(now);
+    }
+
+    /// Time has passed, or something has changed that may allow a trigger.
+    pub fn tick(&mut self, now: i64) {
+        if let Some(request) = self.head.tick(now) {
+            self.call(Purpose::Head, request);
+        }
+        if self.opening.retry_due(now) {
+            self.open(now);
+        }
+        let expired = |p: &PendingCheckpoint| p.deadline_ms <= now && p.phase != CheckpointPhase::Publishing;
+        if self.pending.as_ref().is_some_and(expired) {
+            let reason = format!("it was not complete within {} ms", self.settings.timeout_ms);
+            self.abort(&reason, true, now);
+        }
+        if self.trigger_time().is_some_and(|time| time <= now) {
+            self.trigger(now);
+        }
+    }
+
+    /// When the next checkpoint is due, if one may start at all.
+    fn trigger_time(&self) -> Option<i64> {
+        let free = self.pending.is_none() && !self.head.busy() && self.ended.is_none();
+        if !free || !self.running || !self.opening.is_open() {
+            return None;
+        }
+        if !self.savepoints.is_empty() {
+            return Some(i64::MIN);
+        }
+        if self.last_completed {
+            return None;
+        }
+        if self.all_sources_ended && self.enabled() && self.settings.after_tasks_finish {
+            return Some(self.last_retry_ms);
+        }
+        let next = self.next_trigger_ms?;
+        Some(next.max(self.last_completion_ms.saturating_add(self.settings.min_pause_ms as i64)))
+    }
+
+    fn trigger(&mut self, now: i64) {
+        if self.enabled() && self.next_id >= self.head.current().next_checkpoint_id {
+            let mut head = self.head.current().clone();
+            head.next_checkpoint_id = self.next_id + ID_BLOCK;
+            self.swap_head(head, HeadPurpose::Reserve);
+            return;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let savepoint = self.savepoints.pop_front();
+        if savepoint.is_none()
+            && let Some(interval) = self.settings.interval_ms
+        {
+            let interval = interval as i64;
+            let planned = self.next_trigger_ms.unwrap_or(now);
+            let delayed = self.last_completion_ms.saturating_add(self.settings.min_pause_ms as i64) > planned;
+            // A min pause that delays the trigger shifts the phase; a slow checkpoint does not.
+            let next = if delayed { now } else { planned } + interval;
+            self.next_trigger_ms = Some(next.max(now));
+        }
+        self.actions.push(CheckpointAction::Trigger(TriggerRequest { id, timestamp_ms: now, savepoint }));
+    }
+
+    /// Starts the checkpoint asked for by [`CheckpointAction::Trigger`].
+    pub fn begin(&mut self, trigger: TriggerRequest, plan: CheckpointPlan) {
+        let times = (trigger.timestamp_ms, trigger.timestamp_ms + self.settings.timeout_ms as i64);
+        let last = self.all_sources_ended && trigger.savepoint.is_none();
+        self.pending = Some(PendingCheckpoint::new(trigger.id, plan, trigger.savepoint, last, times));
+        self.write_metadata_if_complete();
+    }
+
+    /// A task, current and alive, has taken its snapshot.
+    pub fn acknowledge(&mut self, task: usize, checkpoint: u64, snapshot: v1::SubtaskSnapshot, now: i64) {
+        if self.files.refers_to_deleted(&snapshot) {
+            if self.pending_id() == Some(checkpoint) {
+                self.abort("a task built on a file that is deleted already", false, now);
+            }
+            return;
+        }
+        let accepted = match &mut self.pending {
+            Some(pending) if pending.id == checkpoint => pending.acknowledge(task, snapshot.clone()),
+            _ => false,
+        };
+        if accepted { self.write_metadata_if_complete() } else { self.discard(&snapshot) }
+    }
+
+    /// An acknowledgement that counts for nothing: what was uploaded for it can go.
+    pub fn discard(&mut self, snapshot: &v1::SubtaskSnapshot) {
+        let none = Default::default();
+        let pending = self.pending.as_ref().map_or(&none, PendingCheckpoint::objects);
+        let objects = match &self.head_purpose {
+            Some(HeadPurpose::Publish(completed)) => self.files.discard([snapshot], completed.objects()),
+            _ => self.files.discard([snapshot], pending),
+        };
+        self.delete(objects);
+    }
+
+    /// A task cannot take part.
+    pub fn decline(&mut self, checkpoint: u64, task: &str, reason: &str, now: i64) {
+        if self.pending.as_ref().is_some_and(|p| p.id == checkpoint && p.phase == CheckpointPhase::Acknowledging) {
+            self.abort(&format!("{task} declined: {reason}"), true, now);
+        }
+    }
+
+    /// A task has finished. If its acknowledgement was awaited it will not come.
+    pub fn task_finished(&mut self, task: usize, now: i64) {
+        if self.pending.as_ref().is_some_and(|pending| pending.awaits(task)) {
+            self.abort("a task finished before its barrier", false, now);
+        }
+    }
+
+    fn write_metadata_if_complete(&mut self) {
+        let Some(pending) = &self.pending else { return };
+        if !pending.is_complete() || pending.phase != CheckpointPhase::Acknowledging {
+            return;
+        }
+        let metadata = pending.metadata(self.job.as_str());
+        let savepoint_folder = pending.savepoint.as_ref().map(|s| s.folder.clone());
+        let checkpoint = pending.id;
+        self.move_pending(CheckpointPhase::WritingMetadata);
+        self.call(Purpose::Metadata { checkpoint }, StorageRequest::WriteMetadata { metadata, savepoint_folder });
+    }
+
+    fn metadata_written(&mut self, result: Result<String, StorageError>, now: i64) {
+        let uri = match result {
+            Ok(uri) => uri,
+            Err(error) => return self.abort(&format!("its metadata cannot be written: {error}"), true, now),
+        };
+        let Some(pending) = &mut self.pending else { return };
+        if let Some(savepoint) = pending.savepoint.take() {
+            self.move_pending(CheckpointPhase::Completed);
+            self.pending = None;
+            self.answer_savepoint(&savepoint, Ok(uri));
+            self.tick(now);
+            return;
+        }
+        let completed = CompletedCheckpoint::new(uri, pending.metadata(self.job.as_str()));
+        let mut head = self.head.current().clone();
+        head.retained = self.files.retained_with(&completed, self.settings.retained);
+        head.next_checkpoint_id = head.next_checkpoint_id.max(self.next_id + ID_BLOCK);
+        self.move_pending(CheckpointPhase::Publishing);
+        self.swap_head(head, HeadPurpose::Publish(Box::new(completed)));
+    }
+
+    fn published(&mut self, completed: CompletedCheckpoint, now: i64) {
+        let id = completed.id;
+        if let Some(pending) = &self.pending {
+            self.stats.completed += 1;
+            self.stats.last_id = id;
+            self.stats.last_bytes = completed.bytes;
+            self.stats.last_uploaded_bytes = pending.uploaded_bytes();
+            self.stats.uploaded_bytes += pending.uploaded_bytes();
+            self.stats.last_duration_ms = (now - pending.timestamp_ms).max(0) as u64;
+            // A failover while HEAD was swapped has made it an ordinary one.
+            self.last_completed = pending.last && self.all_sources_ended;
+        }
+        self.move_pending(CheckpointPhase::Completed);
+        self.pending = None;
+        self.failures_in_row = 0;
+        self.last_completion_ms = now;
+        let deletable = self.files.complete(completed, self.settings.retained);
+        self.actions.push(CheckpointAction::Completed { id });
+        self.delete(deletable);
+    }
+
+    /// Gives up the checkpoint under way, unless HEAD may name it already.
+    fn abort(&mut self, reason: &str, counted: bool, now: i64) {
+        if self.pending.as_ref().is_none_or(|pending| pending.phase == CheckpointPhase::Publishing) {
+            return;
+        }
+        self.move_pending(CheckpointPhase::Aborted);
+        self.drop_pending(reason, counted, now);
+    }
+
+    fn drop_pending(&mut self, reason: &str, counted: bool, now: i64) {
+        let Some(pending) = self.pending.take() else { return };
+        tracing::info!(job = %self.job, checkpoint = pending.id, reason, "checkpoint aborted");
+        let deletable = self.files.discard(pending.snapshots(), &Default::default());
+        self.stats.failed += 1;
+        self.last_retry_ms = now.saturating_add(self.settings.interval_ms.unwrap_or(0).min(1000) as i64);
+        self.actions.push(CheckpointAction::Aborted { id: pending.id });
+        self.delete(deletable);
+        if let Some(savepoint) = &pending.savepoint {
+            let message = format!("the savepoint failed: {reason}");
+            self.answer_savepoint(savepoint, Err(SchedulerError::Precondition(message)));
+        } else if counted {
+            self.failures_in_row += 1;
+            if self.failures_in_row > self.settings.tolerable_failures {
+                let id = pending.id;
+                self.failures_in_row = 0;
+                self.actions.push(CheckpointAction::FailJob(format!(
+                    "checkpoint {id} failed: {reason} (execution.checkpointing.tolerable-failed-checkpoints is {})",
+                    self.settings.tolerable_failures
+                )));
+            }
+        }
+    }
+
+    fn move_pending(&mut self, to: CheckpointPhase) {
+        if let Some(pending) = &mut self.pending {
+            let step = (pending.phase, to);
+            debug_assert!(CheckpointPhase::TRANSITIONS.contains(&step), "a checkpoint moves along its table: {step:?}");
+            *self.transitions.entry(step).or_default() += 1;
+            pending.phase = to;
+        }
+    }
+
+    fn answer_savepoint(&mut self, savepoint: &SavepointRequest, result: Result<String, SchedulerError>) {
+        self.actions.push(CheckpointAction::SavepointDone { request: savepoint.request, result });
+    }
+
+    /// The job has ended in `status` (one of the terminal states). HEAD says so and what is not to
+    /// be retained goes.
+    pub fn end(&mut self, status: &str) {
+        self.suspend("the job has ended");
+        let keep = match (self.settings.retention, status) {
+            (Retention::RetainOnCancellation, "CANCELED" | "FAILED") => true,
+            (Retention::DeleteOnCancellation, "FAILED") => true,
+            _ => false,
+        };
+        let usable = self.enabled() && self.opening.is_open();
+        self.ended = Some(EndState { status: status.to_owned(), keep, swapped: !usable });
+        self.swap_end();
+    }
+
+    fn swap_end(&mut self) {
+        let Some(end) = &mut self.ended else { return };
+        if end.swapped || self.head.busy() {
+            return;
+        }
+        end.swapped = true;
+        let mut head = self.head.current().clone();
+        head.job_status = end.status.clone();
+        head.next_checkpoint_id = head.next_checkpoint_id.max(self.next_id);
+        if !end.keep {
+            head.retained.clear();
+        }
+        self.swap_head(head, HeadPurpose::End);
+    }
+
+    fn swap_head(&mut self, head: v1::Head, purpose: HeadPurpose) {
+        let request = self.head.swap(head);
+        self.head_purpose = Some(purpose);
+        self.call(Purpose::Head, request);
+    }
+
+    fn delete(&mut self, objects: Vec<String>) {
+        if !objects.is_empty() {
+            self.call(Purpose::Delete, StorageRequest::Delete { objects });
+        }
+    }
+
+    fn call(&mut self, purpose: Purpose, request: StorageRequest) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.tickets.insert(ticket, purpose);
+        self.actions.push(CheckpointAction::Storage { ticket, request });
+    }
+
+    /// The answer to a call.
+    pub fn on_reply(&mut self, ticket: u64, reply: StorageReply, now: i64) {
+        match self.tickets.remove(&ticket) {
+            Some(Purpose::Open) => self.on_open_reply(reply, now),
+            Some(Purpose::Head) => match self.head.on_reply(reply, now) {
+                HeadStep::Request(request) => self.call(Purpose::Head, request),
+                HeadStep::Wait => {}
+                HeadStep::Done(outcome) => self.head_done(outcome, now),
+            },
+            Some(Purpose::Metadata { checkpoint }) => self.on_metadata_reply(checkpoint, reply, now),
+            Some(Purpose::Delete) => {
+                if let StorageReply::Deleted(Err(error)) = reply {
+                    tracing::warn!(job = %self.job, %error, "objects of old checkpoints cannot be deleted");
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn on_metadata_reply(&mut self, checkpoint: u64, reply: StorageReply, now: i64) {
+        let StorageReply::MetadataWritten(result) = reply else { return };
+        let writing = |p: &PendingCheckpoint| p.id == checkpoint && p.phase == CheckpointPhase::WritingMetadata;
+        if self.pending.as_ref().is_some_and(writing) {
+            self.metadata_written(result, now);
+        } else if let Ok(uri) = result {
+            // Aborted meanwhile; the object means nothing.
+            self.delete(vec![uri]);
+        }
+    }
+
+    fn head_done(&mut self, outcome: HeadOutcome, now: i64) {
+        let purpose = self.head_purpose.take();
+        match (purpose, outcome) {
+            (Some(HeadPurpose::Publish(completed)), HeadOutcome::Swapped) => self.published(*completed, now),
+            (Some(HeadPurpose::Publish(_)), outcome) => {
+                self.move_pending(CheckpointPhase::Aborted);
+                let reason = match &outcome {
+                    HeadOutcome::Failed(error) => format!("HEAD cannot be written: {error}"),
+                    _ => "another JobManager has taken over".to_owned(),
+                };
+                self.drop_pending(&reason, outcome != HeadOutcome::Deposed, now);
+                self.deposed_if(&outcome);
+            }
+            (Some(HeadPurpose::Claim), outcome) => self.claimed(outcome, now),
+            (Some(HeadPurpose::Reserve), HeadOutcome::Failed(error)) => {
+                self.actions.push(CheckpointAction::FailJob(format!("checkpoint ids cannot be reserved: {error}")));
+            }
+            (Some(HeadPurpose::End), HeadOutcome::Swapped) => {
+                let keep = self.ended.as_ref().is_some_and(|end| end.keep);
+                let deletable = self.files.end(keep);
+                self.delete(deletable);
+            }
+            (_, outcome) => self.deposed_if(&outcome),
+        }
+        self.swap_end();
+        self.tick(now);
+    }
+
+    fn deposed_if(&mut self, outcome: &HeadOutcome) {
+        if *outcome == HeadOutcome::Deposed {
+            // Nothing may be written or deleted any more.
+            self.ended = Some(EndState { status: String::new(), keep: true, swapped: true });
+            self.actions.push(CheckpointAction::Deposed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! What the JobManager reads from the configuration, checked once when a job is submitted.
+
+use hurtig_graph::config::{ConfigOption, Configuration, keys};
+use hurtig_graph::error::GraphError;
+
+use crate::restart::RestartSettings;
+
+/// Settings of one job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobSettings {
+    /// Of its checkpoints.
+    pub checkpoints: CheckpointSettings,
+    /// What happens after a failure.
+    pub restart: RestartSettings,
+    /// A failure restarts all regions, not only those that it touches.
+    pub full_failover: bool,
+    /// How long the job waits for missing slots before it fails.
+    pub slot_wait_ms: u64,
+    /// How long a restarting job waits for lost slots before it takes fewer.
+    pub stabilization_ms: u64,
+    /// Failures that are remembered.
+    pub failure_history: usize,
+    /// Bytes of released result rows that may wait for the client.
+    pub collect_buffer_bytes: u64,
+}
+
+/// Settings of a job's checkpoints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckpointSettings {
+    /// `None`: no periodic checkpoints.
+    pub interval_ms: Option<u64>,
+    /// From the completion of one to the start of the next periodic one.
+    pub min_pause_ms: u64,
+    /// From the trigger to completion.
+    pub timeout_ms: u64,
+    /// Failures in a row that do not fail the job.
+    pub tolerable_failures: u32,
+    /// Completed checkpoints that are kept.
+    pub retained: usize,
+    /// What is kept when the job has ended.
+    pub retention: Retention,
+    /// Checkpoints go on when some tasks have finished, and sinks commit with a last one.
+    pub after_tasks_finish: bool,
+    /// Where savepoints go by default.
+    pub savepoint_folder: Option<String>,
+}
+
+/// `execution.checkpointing.externalized-checkpoint-retention`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// Nothing is kept.
+    Delete,
+    /// Kept when the job failed.
+    DeleteOnCancellation,
+    /// Kept when the job failed or was cancelled.
+    RetainOnCancellation,
+}
+
+/// Settings of the JobManager.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MasterSettings {
+    /// Between two heartbeats.
+    pub heartbeat_interval_ms: u64,
+    /// Silence after which a TaskManager is lost.
+    pub heartbeat_timeout_ms: u64,
+}
+
+impl MasterSettings {
+    /// Reads the cluster's configuration.
+    ///
+    /// # Errors
+    /// A value that cannot be read, or a timeout that is not above the interval.
+    pub fn read(configuration: &Configuration) -> Result<Self, GraphError> {
+        let settings = MasterSettings {
+            heartbeat_interval_ms: duration(configuration, &keys::HEARTBEAT_INTERVAL)?,
+            heartbeat_timeout_ms: duration(configuration, &keys::HEARTBEAT_TIMEOUT)?,
+        };
+        if settings.heartbeat_interval_ms == 0 || settings.heartbeat_interval_ms >= settings.heartbeat_timeout_ms {
+            return Err(GraphError::Config(format!(
+                "heartbeat.timeout ({} ms) must be above heartbeat.interval ({} ms), which must be above 0",
+                settings.heartbeat_timeout_ms, settings.heartbeat_interval_ms
+            )));
+        }
+        Ok(settings)
+    }
+}
+
+impl JobSettings {
+    /// Reads the job's configuration, on top of the cluster's.
+    ///
+    /// # Errors
+    /// A value that cannot be read or makes no sense.
+    pub fn read(configuration: &Configuration) -> Result<Self, GraphError> {
+        let checkpoints = CheckpointSettings::read(configuration)?;
+        let restart = RestartSettings::read(configuration, checkpoints.interval_ms.is_some())?;
+        let wait = if configuration.is_set(&keys::RESOURCE_WAIT_TIMEOUT) {
+            &keys::RESOURCE_WAIT_TIMEOUT
+        } else {
+            &keys::SLOT_REQUEST_TIMEOUT
+        };
+        Ok(JobSettings {
+            restart,
+            checkpoints,
+            full_failover: configuration.choice(&keys::FAILOVER_STRATEGY)? == Some("full"),
+            slot_wait_ms: duration(configuration, wait)?,
+            stabilization_ms: duration(configuration, &keys::RESOURCE_STABILIZATION_TIMEOUT)?,
+            failure_history: 16,
+            collect_buffer_bytes: configuration.memory_bytes(&keys::COLLECT_BUFFER)?.unwrap_or(64 << 20),
+        })
+    }
+}
+
+impl CheckpointSettings {
+    fn read(configuration: &Configuration) -> Result<Self, GraphError> {
+        let interval_ms = configuration.duration_ms(&keys::CHECKPOINTING_INTERVAL)?.filter(|&ms| ms > 0);
+        if let Some(ms) = interval_ms.filter(|&ms| ms < 10) {
+            return Err(GraphError::Config(format!(
+                "execution.checkpointing.interval: {ms} ms is too short, it must be at least 10 ms"
+            )));
+        }
+        let concurrent = whole(configuration, &keys::CHECKPOINTING_MAX_CONCURRENT, 1)?;
+        if concurrent > 1 {
+            tracing::info!("execution.checkpointing.max-concurrent-checkpoints: one checkpoint is taken at a time");
+        }
+        let retention = match configuration.choice(&keys::CHECKPOINTING_EXTERNALIZED_RETENTION)? {
+            Some("RETAIN_ON_CANCELLATION") => Retention::RetainOnCancellation,
+            Some("DELETE_ON_CANCELLATION") => Retention::DeleteOnCancellation,
+            _ => Retention::Delete,
+        };
+        Ok(CheckpointSettings {
+            interval_ms,
+            min_pause_ms: duration(configuration, &keys::CHECKPOINTING_MIN_PAUSE)?,
+            timeout_ms: duration(configuration, &keys::CHECKPOINTING_TIMEOUT)?.max(10),
+            tolerable_failures: whole(configuration, &keys::CHECKPOINTING_TOLERABLE_FAILED, 0)?,
+            retained: whole(configuration, &keys::CHECKPOINTING_NUM_RETAINED, 1)? as usize,
+            retention,
+            after_tasks_finish: configuration.bool(&keys::CHECKPOINTING_AFTER_TASKS_FINISH)?.unwrap_or(true),
+            savepoint_folder: configuration.text(&keys::CHECKPOINTING_SAVEPOINT_DIRECTORY).map(str::to_owned),
+        })
+    }
+}
+
+/// A duration in milliseconds that has a default.
+pub(crate) fn duration(configuration: &Configuration, option: &ConfigOption) -> Result<u64, GraphError> {
+    configuration
+        .duration_ms(option)?
+        .ok_or_else(|| GraphError::Config(format!("{}: a duration is needed, for example '10 s'", option.key)))
+}
+
+/// A whole number from `least` to the largest u32.
+pub(crate) fn whole(configuration: &Configuration, option: &ConfigOption, least: u32) -> Result<u32, GraphError> {
+    let value = configuration.int(option)?.unwrap_or(i64::from(least));
+    match u32::try_from(value) {
+        Ok(value) if value >= least => Ok(value),
+        _ => Err(GraphError::Config(format!("{}: {value} must be at least {least}", option.key))),
+    }
+}

@@ -1,0 +1,214 @@
+//! The slots of all registered TaskManagers.
+//!
+//! A slot holds one subtask of each vertex of a slot sharing group, of one job. Allocation prefers
+//! the slots where the caller says that state is, then spreads over the TaskManagers evenly.
+
+use std::collections::BTreeMap;
+
+use hurtig_graph::ids::JobId;
+use hurtig_proto::internal::v1::{LocalState, Register};
+
+/// One connection of a TaskManager; a new number for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// A slot of a connected TaskManager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId {
+    /// Of the TaskManager.
+    pub session: SessionId,
+    /// From 0.
+    pub index: u32,
+}
+
+/// A registered TaskManager.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskManager {
+    /// Stable over restarts of the process where configured so.
+    pub resource_id: String,
+    /// New for every process.
+    pub instance_id: String,
+    /// Where other TaskManagers reach it.
+    pub data_address: String,
+    /// Process id.
+    pub pid: u64,
+    /// The job that each slot is given to.
+    pub slots: Vec<Option<JobId>>,
+    /// Checkpoints on its disk, as it said when it registered.
+    pub local_state: Vec<LocalState>,
+}
+
+impl TaskManager {
+    /// Of what the process said about itself.
+    pub fn new(register: &Register) -> Self {
+        TaskManager {
+            resource_id: register.resource_id.clone(),
+            instance_id: register.instance_id.clone(),
+            data_address: register.data_address.clone(),
+            pid: register.pid,
+            slots: vec![None; register.slots as usize],
+            local_state: register.local_state.clone(),
+        }
+    }
+
+    /// Slots given to no job.
+    pub fn free(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.is_none()).count()
+    }
+}
+
+/// All registered TaskManagers by session.
+#[derive(Debug, Default)]
+pub struct SlotPool {
+    taskmanagers: BTreeMap<SessionId, TaskManager>,
+}
+
+impl SlotPool {
+    /// Adds a TaskManager with all its slots free.
+    pub fn register(&mut self, session: SessionId, taskmanager: TaskManager) {
+        self.taskmanagers.insert(session, taskmanager);
+    }
+
+    /// Takes a TaskManager and its slots away.
+    pub fn remove(&mut self, session: SessionId) -> Option<TaskManager> {
+        self.taskmanagers.remove(&session)
+    }
+
+    /// The TaskManager of `session`.
+    pub fn get(&self, session: SessionId) -> Option<&TaskManager> {
+        self.taskmanagers.get(&session)
+    }
+
+    /// All of them, oldest connection first.
+    pub fn iter(&self) -> impl Iterator<Item = (SessionId, &TaskManager)> {
+        self.taskmanagers.iter().map(|(session, taskmanager)| (*session, taskmanager))
+    }
+
+    /// Number of slots.
+    pub fn total(&self) -> usize {
+        self.taskmanagers.values().map(|t| t.slots.len()).sum()
+    }
+
+    /// Number of slots given to no job.
+    pub fn free(&self) -> usize {
+        self.taskmanagers.values().map(TaskManager::free).sum()
+    }
+
+    /// Gives `job` one slot for each of `wanted`, or none at all. `score` says how much state for a
+    /// wanted slot a TaskManager has on its disk; 0: none.
+    pub fn allocate<K: Clone + Ord>(
+        &mut self,
+        job: &JobId,
+        wanted: &[K],
+        score: impl Fn(&K, SessionId, &TaskManager) -> u64,
+    ) -> Option<BTreeMap<K, SlotId>> {
+        if wanted.len() > self.free() {
+            return None;
+        }
+        let mut given = BTreeMap::new();
+        self.allocate_by_score(job, wanted, score, &mut given);
+        for key in wanted {
+            if !given.contains_key(key) {
+                let session = self.least_used()?;
+                given.insert(key.clone(), self.take(job, session)?);
+            }
+        }
+        Some(given)
+    }
+
+    /// Greedily, highest score first.
+    fn allocate_by_score<K: Clone + Ord>(
+        &mut self,
+        job: &JobId,
+        wanted: &[K],
+        score: impl Fn(&K, SessionId, &TaskManager) -> u64,
+        given: &mut BTreeMap<K, SlotId>,
+    ) {
+        let mut scores = Vec::new();
+        for key in wanted {
+            for (session, taskmanager) in self.iter() {
+                let score = score(key, session, taskmanager);
+                if score > 0 {
+                    scores.push((std::cmp::Reverse(score), key.clone(), session));
+                }
+            }
+        }
+        scores.sort();
+        for (_, key, session) in scores {
+            if !given.contains_key(&key)
+                && let Some(slot) = self.take(job, session)
+            {
+                given.insert(key, slot);
+            }
+        }
+    }
+
+    /// The TaskManager with free slots of which the smallest part is used.
+    fn least_used(&self) -> Option<SessionId> {
+        let with_free = self.taskmanagers.iter().filter(|(_, t)| t.free() > 0);
+        let load = |t: &TaskManager| (t.slots.len() - t.free()) * 1_000_000 / t.slots.len().max(1);
+        with_free.min_by_key(|(session, t)| (load(t), **session)).map(|(session, _)| *session)
+    }
+
+    fn take(&mut self, job: &JobId, session: SessionId) -> Option<SlotId> {
+        let taskmanager = self.taskmanagers.get_mut(&session)?;
+        let index = taskmanager.slots.iter().position(Option::is_none)?;
+        taskmanager.slots[index] = Some(job.clone());
+        Some(SlotId { session, index: index as u32 })
+    }
+
+    /// Gives one slot back.
+    pub fn free_slot(&mut self, slot: SlotId) {
+        if let Some(taskmanager) = self.taskmanagers.get_mut(&slot.session)
+            && let Some(holder) = taskmanager.slots.get_mut(slot.index as usize)
+        {
+            *holder = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(slots: &[u32]) -> SlotPool {
+        let mut pool = SlotPool::default();
+        for (i, &slots) in slots.iter().enumerate() {
+            let register = Register { resource_id: format!("tm{i}"), slots, ..Register::default() };
+            pool.register(SessionId(i as u64), TaskManager::new(&register));
+        }
+        pool
+    }
+
+    fn used(pool: &SlotPool) -> Vec<usize> {
+        pool.iter().map(|(_, t)| t.slots.len() - t.free()).collect()
+    }
+
+    #[test]
+    fn slots_are_spread_evenly() {
+        let mut pool = pool(&[4, 4, 2]);
+        let job = JobId::from_u128(1);
+        pool.allocate(&job, &[0, 1, 2, 3, 4], |_, _, _| 0).unwrap();
+        assert_eq!(used(&pool), [2, 2, 1]);
+    }
+
+    #[test]
+    fn all_or_nothing() {
+        let mut pool = pool(&[1, 1]);
+        let job = JobId::from_u128(1);
+        assert_eq!(pool.allocate(&job, &[0, 1, 2], |_, _, _| 0), None);
+        assert_eq!(pool.free(), 2);
+    }
+
+    #[test]
+    fn state_on_disk_decides_first() {
+        let mut pool = pool(&[2, 2]);
+        let job = JobId::from_u128(1);
+        let on_second = |_: &u32, session: SessionId, _: &TaskManager| u64::from(session.0 == 1) * 10;
+        let given = pool.allocate(&job, &[0, 1, 2], on_second).unwrap();
+        assert_eq!(used(&pool), [1, 2]);
+        assert_eq!(given[&0].session, SessionId(1));
+        pool.free_slot(given[&0]);
+        assert_eq!(pool.free(), 2);
+    }
+}

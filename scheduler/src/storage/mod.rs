@@ -1,0 +1,129 @@
+//! What the checkpoint coordinator needs of an object store.
+//!
+//! One [`CheckpointStorage`] belongs to one job. The truth about the job's checkpoints is its HEAD
+//! object, changed only by compare-and-swap on the version last read. Metadata objects are written
+//! before, create-only. The coordinator itself never calls this trait: it asks by
+//! [`StorageRequest`]s and is told [`StorageReply`]s, so that the simulator can lose and delay them.
+
+pub mod memory;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hurtig_proto::v1;
+use thiserror::Error;
+
+pub use memory::MemoryStorage;
+
+/// What an object store answers when it does not do what was asked.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum StorageError {
+    /// Compare-and-swap found another version than expected, or the object exists already.
+    #[error("{0}")]
+    Conflict(String),
+    /// The object does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// Anything after which it is not known whether the write happened: timeouts, lost answers,
+    /// server errors. May be tried again.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Will not work whatever is tried: wrong credentials, no such bucket, corrupt object.
+    #[error("{0}")]
+    Permanent(String),
+}
+
+/// The version of HEAD that a store returned, opaque (an ETag).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version(pub String);
+
+/// Checkpoint objects of one job.
+#[async_trait]
+pub trait CheckpointStorage: Send + Sync {
+    /// Base URI under which tasks write the files of this job's checkpoints.
+    fn directory(&self) -> String;
+
+    /// HEAD and its version; `None` when the job has none yet.
+    async fn load_head(&self) -> Result<Option<(v1::Head, Version)>, StorageError>;
+
+    /// Replaces HEAD if its version is still `expected` (`None`: if there is none), and returns the
+    /// new version.
+    async fn swap_head(&self, head: &v1::Head, expected: Option<&Version>) -> Result<Version, StorageError>;
+
+    /// Writes the metadata object of a checkpoint, create-only, and returns its URI. With a
+    /// savepoint folder: into a new folder below it, and returns that folder's URI.
+    async fn write_metadata(
+        &self,
+        metadata: &v1::CheckpointMetadata,
+        savepoint_folder: Option<&str>,
+    ) -> Result<String, StorageError>;
+
+    /// Reads a metadata object.
+    async fn read_metadata(&self, object: &str) -> Result<v1::CheckpointMetadata, StorageError>;
+
+    /// Deletes objects; one that does not exist is no error.
+    async fn delete(&self, objects: &[String]) -> Result<(), StorageError>;
+}
+
+/// A call of [`CheckpointStorage`] that the coordinator wants made.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StorageRequest {
+    /// See [`CheckpointStorage::load_head`].
+    LoadHead,
+    /// See [`CheckpointStorage::swap_head`].
+    SwapHead {
+        /// The new content.
+        head: v1::Head,
+        /// The version that it replaces.
+        expected: Option<Version>,
+    },
+    /// See [`CheckpointStorage::write_metadata`].
+    WriteMetadata {
+        /// The content.
+        metadata: Arc<v1::CheckpointMetadata>,
+        /// Of a savepoint.
+        savepoint_folder: Option<String>,
+    },
+    /// See [`CheckpointStorage::read_metadata`].
+    ReadMetadata {
+        /// Its URI.
+        object: String,
+    },
+    /// See [`CheckpointStorage::delete`].
+    Delete {
+        /// URIs.
+        objects: Vec<String>,
+    },
+}
+
+/// The answer to a [`StorageRequest`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum StorageReply {
+    /// To [`StorageRequest::LoadHead`].
+    Head(Result<Option<(v1::Head, Version)>, StorageError>),
+    /// To [`StorageRequest::SwapHead`].
+    Swapped(Result<Version, StorageError>),
+    /// To [`StorageRequest::WriteMetadata`].
+    MetadataWritten(Result<String, StorageError>),
+    /// To [`StorageRequest::ReadMetadata`].
+    Metadata(Result<Box<v1::CheckpointMetadata>, StorageError>),
+    /// To [`StorageRequest::Delete`].
+    Deleted(Result<(), StorageError>),
+}
+
+/// Makes the call that `request` describes.
+pub async fn perform(storage: &dyn CheckpointStorage, request: StorageRequest) -> StorageReply {
+    match request {
+        StorageRequest::LoadHead => StorageReply::Head(storage.load_head().await),
+        StorageRequest::SwapHead { head, expected } => {
+            StorageReply::Swapped(storage.swap_head(&head, expected.as_ref()).await)
+        }
+        StorageRequest::WriteMetadata { metadata, savepoint_folder } => {
+            StorageReply::MetadataWritten(storage.write_metadata(&metadata, savepoint_folder.as_deref()).await)
+        }
+        StorageRequest::ReadMetadata { object } => {
+            StorageReply::Metadata(storage.read_metadata(&object).await.map(Box::new))
+        }
+        StorageRequest::Delete { objects } => StorageReply::Deleted(storage.delete(&objects).await),
+    }
+}
