@@ -243,10 +243,19 @@ impl CheckpointCoordinator {
         std::mem::take(&mut self.actions)
     }
 
-    /// All tasks run: checkpoints may start. `initial_delay_ms` is the time to the first.
+    /// Whether [`CheckpointCoordinator::take_actions`] has something to give.
+    pub fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
+    /// All tasks run: checkpoints may start. `initial_delay_ms` is the time to the very first; after
+    /// a restart the rhythm goes on.
     pub fn start(&mut self, now: i64, initial_delay_ms: u64) {
         self.running = true;
-        self.next_trigger_ms = self.enabled().then(|| now + initial_delay_ms as i64);
+        if self.enabled() {
+            let first = now + initial_delay_ms as i64;
+            self.next_trigger_ms = Some(self.next_trigger_ms.map_or(first, |next| next.max(now)));
+        }
         self.tick(now);
     }
 

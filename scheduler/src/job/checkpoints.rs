@@ -1,0 +1,138 @@
+//! Carrying out what the checkpoint coordinator wants: barriers, notifications, storage calls.
+
+use std::collections::BTreeSet;
+
+use hurtig_proto::internal::v1 as internal;
+use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
+use rand::Rng;
+
+use super::state::{ExecutionState, JobState};
+use super::{JobAction, JobMaster};
+use crate::checkpoint::{CheckpointAction, CheckpointPlan, SavepointRequest, VertexShape};
+use crate::checkpoint::TriggerRequest;
+use crate::slots::SlotPool;
+
+impl JobMaster {
+    pub(super) fn carry_out_checkpoint_actions(&mut self, pool: &mut SlotPool, now: i64) {
+        while !self.checkpoints_quiet() {
+            for action in self.checkpoints.take_actions() {
+                if self.state.is_terminal() {
+                    self.carry_out_after_end(action);
+                } else {
+                    self.carry_out_checkpoint_action(action, pool, now);
+                }
+            }
+        }
+    }
+
+    pub(super) fn checkpoints_quiet(&self) -> bool {
+        !self.checkpoints.has_actions()
+    }
+
+    fn carry_out_checkpoint_action(&mut self, action: CheckpointAction, pool: &mut SlotPool, now: i64) {
+        match action {
+            CheckpointAction::Storage { ticket, request } => self.actions.push(JobAction::Storage { ticket, request }),
+            CheckpointAction::Opened => {
+                if self.state == JobState::Created {
+                    self.transition(JobState::WaitingForResources, now);
+                }
+            }
+            CheckpointAction::OpenFailed(error) => {
+                let message = format!("the checkpoints in {} cannot be opened: {error}", self.checkpoint_directory);
+                self.fail_before_deployment(message, pool, now);
+            }
+            CheckpointAction::Trigger(trigger) => self.trigger(trigger),
+            CheckpointAction::Completed { id } => self.on_checkpoint_completed(id, now),
+            CheckpointAction::Aborted { id } => {
+                self.pending_local_state.clear();
+                let aborted = internal::CheckpointAborted { job_id: self.id.as_str().into(), checkpoint_id: id };
+                self.send_to_all(ToTask::CheckpointAborted(aborted));
+                self.actions.push(JobAction::Changed);
+            }
+            CheckpointAction::FailJob(message) => self.fail_globally(&message, now),
+            CheckpointAction::Deposed => {
+                let message = "another JobManager has taken the job over: its HEAD object was changed".to_owned();
+                match self.state {
+                    JobState::Created => self.fail_before_deployment(message, pool, now),
+                    _ => self.fail_job(&message, now),
+                }
+            }
+            CheckpointAction::SavepointDone { request, result } => {
+                self.actions.push(JobAction::SavepointDone { request, result });
+            }
+        }
+    }
+
+    /// After the end of the job tasks are told nothing any more.
+    pub(super) fn carry_out_after_end(&mut self, action: CheckpointAction) {
+        match action {
+            CheckpointAction::Storage { ticket, request } => self.actions.push(JobAction::Storage { ticket, request }),
+            CheckpointAction::SavepointDone { request, result } => {
+                self.actions.push(JobAction::SavepointDone { request, result });
+            }
+            CheckpointAction::Completed { .. } | CheckpointAction::Aborted { .. } => {
+                self.actions.push(JobAction::Changed);
+            }
+            _ => {}
+        }
+    }
+
+    /// Coordinators first, then barriers, in one call: see [`super::hosted`].
+    fn trigger(&mut self, trigger: TriggerRequest) {
+        let awaited: BTreeSet<usize> =
+            (0..self.executions.len()).filter(|&task| self.executions[task].state != ExecutionState::Finished).collect();
+        let coordinators = self.coordinators.snapshot(trigger.id);
+        for &task in &awaited {
+            // Tasks with a running producer get the barrier from it.
+            if self.topology.producers(task).iter().all(|producer| !awaited.contains(producer)) {
+                self.send_trigger(task, &trigger);
+            }
+        }
+        let shape = |v: &hurtig_graph::job::PlanVertex| VertexShape {
+            id: v.id.clone(),
+            parallelism: v.parallelism,
+            max_parallelism: v.max_parallelism,
+        };
+        let vertices = self.topology.plan.vertices.iter().map(shape).collect();
+        self.pending_local_state.clear();
+        self.checkpoints.begin(trigger, CheckpointPlan { vertices, awaited, coordinators });
+    }
+
+    fn send_trigger(&mut self, task: usize, trigger: &TriggerRequest) {
+        let Some(slot) = self.executions[task].slot else { return };
+        let folder = |savepoint: &SavepointRequest| savepoint.folder.clone();
+        let message = internal::TriggerCheckpoint {
+            attempt: Some(self.attempt_id(task)),
+            checkpoint_id: trigger.id,
+            timestamp_ms: trigger.timestamp_ms,
+            savepoint: trigger.savepoint.is_some(),
+            target: trigger.savepoint.as_ref().map(folder).unwrap_or_default(),
+        };
+        self.send(slot.session, ToTask::TriggerCheckpoint(message));
+    }
+
+    fn on_checkpoint_completed(&mut self, id: u64, now: i64) {
+        let local = std::mem::take(&mut self.pending_local_state);
+        self.local_state = local.into_iter().map(|(task, session)| (task, (id, session))).collect();
+        let complete = internal::CheckpointComplete { job_id: self.id.as_str().into(), checkpoint_id: id };
+        self.send_to_all(ToTask::CheckpointComplete(complete));
+        let wanted = self.coordinators.checkpoint_complete(id, now);
+        self.carry_out_hosted(wanted, now);
+        let output = self.collect.completed(id);
+        self.carry_out_collect(output);
+        self.actions.push(JobAction::Changed);
+    }
+
+    fn send_to_all(&mut self, message: ToTask) {
+        for session in self.live_sessions() {
+            self.send(session, message.clone());
+        }
+    }
+
+    /// Spreads the checkpoints of jobs that start together.
+    pub(super) fn initial_checkpoint_delay(&mut self) -> u64 {
+        let interval = self.settings.checkpoints.interval_ms.unwrap_or(0);
+        let least = self.settings.checkpoints.min_pause_ms.min(interval);
+        self.rng.random_range(least..=interval)
+    }
+}

@@ -1,0 +1,278 @@
+//! Reserving slots and telling each task what it is: its chain, inputs, outputs and state.
+
+use std::collections::BTreeSet;
+
+use hurtig_graph::job::PlanEdge;
+use hurtig_graph::key_groups::key_group_range;
+use hurtig_proto::internal::v1 as internal;
+use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
+
+use super::state::{ExecutionState, JobState};
+use super::topology::{SlotKey, TaskRef};
+use super::{Execution, JobMaster};
+use crate::slots::{SessionId, SlotPool, TaskManager};
+
+impl JobMaster {
+    /// Deploys everything once all slots can be had.
+    pub(super) fn deploy_first(&mut self, pool: &mut SlotPool, now: i64) {
+        let all: Vec<usize> = (0..self.topology.regions.len()).collect();
+        if !self.reserve_slots(&all, pool) {
+            self.wait_for_slots(pool, now);
+            return;
+        }
+        self.slots_missing_since_ms = None;
+        if let Err(error) = self.start_coordinators(now) {
+            self.fail_before_deployment(error, pool, now);
+            return;
+        }
+        self.transition(JobState::Deploying, now);
+        for region in all {
+            self.deploy_region(region, pool, now);
+        }
+    }
+
+    /// Deploys every restarting region that has ended, waited, and has its slots.
+    pub(super) fn deploy_restarting(&mut self, pool: &mut SlotPool, now: i64) {
+        if self.checkpoints.in_doubt() {
+            return;
+        }
+        if self.global_restart && !self.restart_coordinators(now) {
+            return;
+        }
+        for time in self.restarting.values_mut().filter(|time| **time <= now) {
+            // Has waited long enough: no deadline any more.
+            *time = i64::MIN;
+        }
+        let waited = |(region, time): (&usize, &i64)| (*time == i64::MIN).then_some(*region);
+        let ready: Vec<usize> = self.restarting.iter().filter_map(waited).collect();
+        let mut waiting = false;
+        for region in ready {
+            if self.topology.regions[region].iter().any(|&task| self.executions[task].state.is_live()) {
+                continue;
+            }
+            if !self.reserve_slots(&[region], pool) {
+                waiting = true;
+                continue;
+            }
+            self.restarting.remove(&region);
+            self.deploy_region(region, pool, now);
+        }
+        if waiting {
+            self.wait_for_slots(pool, now);
+        } else {
+            self.slots_missing_since_ms = None;
+        }
+        if self.state == JobState::Restarting && self.restarting.is_empty() {
+            self.transition(JobState::Deploying, now);
+        }
+    }
+
+    /// Once all tasks have ended, puts the coordinators back to the checkpoint. False: not yet.
+    fn restart_coordinators(&mut self, now: i64) -> bool {
+        if self.any_live() {
+            return false;
+        }
+        self.global_restart = false;
+        if let Err(error) = self.start_coordinators(now) {
+            self.fail_job(&error, now);
+            return false;
+        }
+        true
+    }
+
+    fn start_coordinators(&mut self, now: i64) -> Result<(), String> {
+        let latest = self.checkpoints.latest().map(|latest| latest.metadata.clone());
+        let snapshots = latest.as_ref().map(|metadata| metadata.coordinators.as_slice());
+        let restore = if self.coordinators_started { Some(snapshots.unwrap_or_default()) } else { snapshots };
+        let vertices = &self.topology.plan.vertices;
+        let wanted = self.coordinators.start(restore, |vertex| vertices[vertex].parallelism, now)?;
+        self.coordinators_started = true;
+        self.carry_out_hosted(wanted, now);
+        Ok(())
+    }
+
+    fn wait_for_slots(&mut self, pool: &mut SlotPool, now: i64) {
+        let since = *self.slots_missing_since_ms.get_or_insert(now);
+        if now < since.saturating_add(self.settings.slot_wait_ms as i64) {
+            return;
+        }
+        let needed = self.slots_needed();
+        let have = self.slots.len() + pool.free();
+        let message = format!(
+            "not enough slots: need {needed}, have {have}; start more TaskManagers, \
+             raise taskmanager.numberOfTaskSlots or lower the parallelism"
+        );
+        if self.state == JobState::WaitingForResources {
+            self.fail_before_deployment(message, pool, now);
+        } else {
+            self.fail_job(&message, now);
+        }
+    }
+
+    fn slots_needed(&self) -> usize {
+        (0..self.topology.tasks.len()).map(|task| self.topology.slot_key(task)).collect::<BTreeSet<_>>().len()
+    }
+
+    /// Makes sure that `regions` have all their slots; takes none if some are missing.
+    fn reserve_slots(&mut self, regions: &[usize], pool: &mut SlotPool) -> bool {
+        let tasks = regions.iter().flat_map(|&region| &self.topology.regions[region]);
+        let keys: BTreeSet<SlotKey> = tasks.map(|&task| self.topology.slot_key(task)).collect();
+        let missing: Vec<SlotKey> = keys.into_iter().filter(|key| !self.slots.contains_key(key)).collect();
+        if missing.is_empty() {
+            return true;
+        }
+        let score = |key: &SlotKey, session: SessionId, taskmanager: &TaskManager| {
+            self.local_state_score(key, session, taskmanager)
+        };
+        match pool.allocate(&self.id, &missing, score) {
+            Some(given) => {
+                self.slots.extend(given);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// How much state of the checkpoint to restore a TaskManager has on disk for the tasks of `key`.
+    fn local_state_score(&self, key: &SlotKey, session: SessionId, taskmanager: &TaskManager) -> u64 {
+        let Some(latest) = self.checkpoints.latest() else { return 0 };
+        let mut score = 0;
+        for task in (0..self.topology.tasks.len()).filter(|&task| self.topology.slot_key(task) == *key) {
+            let TaskRef { vertex, subtask, .. } = self.topology.tasks[task];
+            let vertex = &self.topology.plan.vertices[vertex];
+            let on_disk = taskmanager.local_state.iter().filter(|state| {
+                state.job_id == self.id.as_str()
+                    && state.vertex_id == vertex.id
+                    && state.subtask == subtask
+                    && state.checkpoint_id == latest.id
+            });
+            score += on_disk.map(|state| state.bytes.max(1)).sum::<u64>();
+            if self.local_state.get(&task) == Some(&(latest.id, session)) {
+                let range = key_group_range(vertex.max_parallelism, vertex.parallelism, subtask);
+                score += range.map_or(1, |(start, end)| u64::from(end - start) + 1);
+            }
+        }
+        score
+    }
+
+    /// The next attempts of all tasks of a region, consumers first so that they are there when
+    /// their producers connect.
+    fn deploy_region(&mut self, region: usize, pool: &SlotPool, now: i64) {
+        let tasks = self.topology.regions[region].clone();
+        let restore = self.checkpoints.latest().map_or(0, |latest| latest.id);
+        let again = tasks.iter().any(|&task| self.executions[task].deployed);
+        if restore > 0 {
+            self.counters.regions_restored += u64::from(again);
+            self.restored_checkpoint = restore;
+        }
+        for &task in &tasks {
+            self.new_attempt(task, pool);
+            self.collect.reset(task);
+        }
+        if again {
+            for &task in &tasks {
+                let TaskRef { vertex, subtask, .. } = self.topology.tasks[task];
+                let wanted = self.coordinators.reset_subtask(vertex, subtask, restore, now);
+                self.carry_out_hosted(wanted, now);
+            }
+        }
+        for &task in tasks.iter().rev() {
+            let deployment = self.deployment(task, pool);
+            if let Some(slot) = self.executions[task].slot {
+                self.set_execution(task, ExecutionState::Deploying);
+                self.send(slot.session, ToTask::Deploy(deployment));
+            }
+        }
+    }
+
+    fn new_attempt(&mut self, task: usize, pool: &SlotPool) {
+        let slot = self.slots.get(&self.topology.slot_key(task)).copied();
+        let taskmanager = slot.and_then(|slot| pool.get(slot.session));
+        let old = &self.executions[task];
+        self.executions[task] = Execution {
+            attempt: if old.deployed { old.attempt + 1 } else { 0 },
+            deployed: true,
+            slot,
+            taskmanager: taskmanager.map_or(String::new(), |t| t.resource_id.clone()),
+            ..Execution::new()
+        };
+    }
+
+    fn deployment(&self, task: usize, pool: &SlotPool) -> internal::TaskDeployment {
+        let TaskRef { vertex, subtask, region } = self.topology.tasks[task];
+        let plan = &self.topology.plan;
+        let v = &plan.vertices[vertex];
+        let latest = self.checkpoints.latest();
+        let edges = || plan.edges.iter().enumerate();
+        internal::TaskDeployment {
+            attempt: Some(self.attempt_id(task)),
+            job_name: plan.name.clone(),
+            vertex_name: v.name.clone(),
+            parallelism: v.parallelism,
+            max_parallelism: v.max_parallelism,
+            slot: self.executions[task].slot.map_or(0, |slot| slot.index),
+            operators: v.operators.clone(),
+            inputs: edges().filter(|(_, e)| e.to == vertex).map(|(i, e)| self.input_gate(i, e, subtask)).collect(),
+            outputs: edges().filter(|(_, e)| e.from == vertex).map(|(i, e)| self.output(i, e, subtask, pool)).collect(),
+            configuration: plan.configuration.as_map().clone(),
+            restore_checkpoint_id: latest.map_or(0, |latest| latest.id),
+            restore: latest.and_then(|latest| latest.subtask(&v.id, subtask)).cloned().into_iter().collect(),
+            restore_parallelism: latest.map_or(0, |_| v.parallelism),
+            checkpoint_directory: if self.checkpoints.enabled() {
+                self.checkpoint_directory.clone()
+            } else {
+                String::new()
+            },
+            region: region as u32,
+        }
+    }
+
+    fn input_gate(&self, index: usize, edge: &PlanEdge, subtask: u32) -> internal::InputGate {
+        let producer_vertex = &self.topology.plan.vertices[edge.from].id;
+        let channel = |producer: u32| internal::InputChannel {
+            producer_subtask: producer,
+            producer_attempt: self.executions[self.topology.task(edge.from, producer)].attempt,
+            producer_vertex: producer_vertex.clone(),
+        };
+        internal::InputGate {
+            edge_id: edge.id.clone(),
+            port: edge.to_port,
+            schema: Some(edge.schema.clone()),
+            channels: self.topology.producer_subtasks(index, subtask).into_iter().map(channel).collect(),
+        }
+    }
+
+    fn output(&self, index: usize, edge: &PlanEdge, subtask: u32, pool: &SlotPool) -> internal::OutputEdge {
+        let consumer_vertex = &self.topology.plan.vertices[edge.to];
+        let channel = |consumer: u32| {
+            let execution = &self.executions[self.topology.task(edge.to, consumer)];
+            let taskmanager = execution.slot.and_then(|slot| pool.get(slot.session));
+            internal::OutputChannel {
+                consumer_subtask: consumer,
+                consumer_attempt: execution.attempt,
+                data_address: taskmanager.map_or(String::new(), |t| t.data_address.clone()),
+            }
+        };
+        internal::OutputEdge {
+            edge_id: edge.id.clone(),
+            partitioner: Some(edge.partitioner.clone()),
+            schema: Some(edge.schema.clone()),
+            ordered: edge.ordered,
+            consumer_vertex: consumer_vertex.id.clone(),
+            consumer_max_parallelism: consumer_vertex.max_parallelism,
+            consumer_parallelism: consumer_vertex.parallelism,
+            channels: self.topology.consumer_subtasks(index, subtask).into_iter().map(channel).collect(),
+        }
+    }
+
+    /// The wire form of the current attempt of `task`.
+    pub(super) fn attempt_id(&self, task: usize) -> internal::AttemptId {
+        let TaskRef { vertex, subtask, .. } = self.topology.tasks[task];
+        internal::AttemptId {
+            job_id: self.id.as_str().to_owned(),
+            vertex_id: self.topology.plan.vertices[vertex].id.clone(),
+            subtask,
+            attempt: self.executions[task].attempt,
+        }
+    }
+}

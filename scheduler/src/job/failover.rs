@@ -1,0 +1,178 @@
+//! Failures: which regions restart, when, or that the job fails; and cancelling.
+
+use std::collections::BTreeSet;
+
+use hurtig_proto::internal::v1 as internal;
+use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
+use hurtig_proto::v1;
+
+use super::JobMaster;
+use super::state::{ExecutionState, JobState};
+use crate::restart::RestartDecision;
+use crate::slots::{SessionId, SlotPool};
+
+/// What a failure touches.
+enum Scope {
+    /// The regions of these tasks.
+    Tasks(Vec<usize>),
+    /// Everything, coordinators too.
+    Global,
+}
+
+impl JobMaster {
+    /// `task` has failed by itself.
+    pub(super) fn fail_task(&mut self, task: usize, error: &str, now: i64) {
+        let name = self.topology.task_name(task);
+        let record = v1::FailureRecord {
+            time_ms: now,
+            message: format!("{name} failed: {error}"),
+            task: name,
+            taskmanager: self.executions[task].taskmanager.clone(),
+        };
+        self.fail(Scope::Tasks(vec![task]), record, now);
+    }
+
+    /// Something that concerns the whole job has failed: a coordinator, too many checkpoints.
+    pub(super) fn fail_globally(&mut self, message: &str, now: i64) {
+        let record = v1::FailureRecord { time_ms: now, message: message.to_owned(), ..Default::default() };
+        self.fail(Scope::Global, record, now);
+    }
+
+    /// A connection has ended: its slots are gone and so are the tasks on it.
+    pub(super) fn on_taskmanager_lost(&mut self, session: SessionId, resource_id: &str, reason: &str, now: i64) {
+        self.slots.retain(|_, slot| slot.session != session);
+        self.local_state.retain(|_, (_, on)| *on != session);
+        let on_it = |task: &usize| {
+            let execution = &self.executions[*task];
+            execution.state.is_live() && execution.slot.is_some_and(|slot| slot.session == session)
+        };
+        let lost: Vec<usize> = (0..self.executions.len()).filter(on_it).collect();
+        for &task in &lost {
+            self.set_execution(task, ExecutionState::Failed);
+        }
+        if lost.is_empty() {
+            return;
+        }
+        let record = v1::FailureRecord {
+            time_ms: now,
+            message: format!("TaskManager {resource_id} is lost: {reason}"),
+            task: self.topology.task_name(lost[0]),
+            taskmanager: resource_id.to_owned(),
+        };
+        // Its neighbours often notice first; what they report is a consequence.
+        self.root_cause.clone_from(&record.message);
+        self.fail(Scope::Tasks(lost), record, now);
+    }
+
+    fn fail(&mut self, scope: Scope, record: v1::FailureRecord, now: i64) {
+        tracing::warn!(job = %self.id, failure = record.message, "failure");
+        let message = record.message.clone();
+        self.failures.push_back(record);
+        if self.failures.len() > self.settings.failure_history {
+            self.failures.pop_front();
+        }
+        if !matches!(self.state, JobState::Deploying | JobState::Running | JobState::Restarting) {
+            return;
+        }
+        let global = matches!(scope, Scope::Global);
+        let touched = self.touched_regions(scope);
+        let new: Vec<usize> = touched.into_iter().filter(|region| !self.restarting.contains_key(region)).collect();
+        self.global_restart |= global;
+        if new.is_empty() {
+            return;
+        }
+        self.root_cause = message;
+        match self.restart.on_failure(now, &mut self.rng) {
+            RestartDecision::At { not_before_ms, merged } => {
+                self.restarts += u32::from(!merged);
+                self.restart_regions(&new, not_before_ms, now);
+            }
+            RestartDecision::Never => self.begin_failing(now),
+        }
+    }
+
+    fn touched_regions(&self, scope: Scope) -> BTreeSet<usize> {
+        match scope {
+            Scope::Tasks(tasks) if !self.settings.full_failover => {
+                tasks.into_iter().map(|task| self.topology.tasks[task].region).collect()
+            }
+            _ => (0..self.topology.regions.len()).collect(),
+        }
+    }
+
+    fn restart_regions(&mut self, regions: &[usize], not_before_ms: i64, now: i64) {
+        self.checkpoints.suspend("a task has failed");
+        for &region in regions {
+            self.restarting.insert(region, not_before_ms);
+            for task in self.topology.regions[region].clone() {
+                self.sources_ended.remove(&task);
+                self.cancel_task(task);
+            }
+        }
+        if self.state != JobState::Restarting {
+            self.transition(JobState::Restarting, now);
+        }
+    }
+
+    /// The job fails, whatever its restart strategy says.
+    pub(super) fn fail_job(&mut self, message: &str, now: i64) {
+        let record = v1::FailureRecord { time_ms: now, message: message.to_owned(), ..Default::default() };
+        self.failures.push_back(record);
+        self.root_cause = message.to_owned();
+        if matches!(self.state, JobState::Deploying | JobState::Running | JobState::Restarting) {
+            self.begin_failing(now);
+        }
+    }
+
+    fn begin_failing(&mut self, now: i64) {
+        tracing::warn!(job = %self.id, strategy = self.restart.name(), "the job fails: no restart");
+        self.stop_all();
+        self.transition(JobState::Failing, now);
+    }
+
+    /// The job fails before any task was deployed.
+    pub(super) fn fail_before_deployment(&mut self, message: String, pool: &mut SlotPool, now: i64) {
+        let record = v1::FailureRecord { time_ms: now, message: message.clone(), ..Default::default() };
+        self.failures.push_back(record);
+        self.root_cause = message;
+        if matches!(self.state, JobState::Created | JobState::WaitingForResources) {
+            self.end(JobState::Failed, pool, now);
+        }
+    }
+
+    /// The user wants the job to stop.
+    pub(super) fn cancel(&mut self, pool: &mut SlotPool, now: i64) {
+        match self.state {
+            JobState::Created | JobState::WaitingForResources => self.end(JobState::Canceled, pool, now),
+            JobState::Deploying | JobState::Running | JobState::Restarting => {
+                self.stop_all();
+                self.transition(JobState::Canceling, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn stop_all(&mut self) {
+        self.checkpoints.suspend("the job is being stopped");
+        self.restarting.clear();
+        self.global_restart = false;
+        self.slots_missing_since_ms = None;
+        for task in 0..self.executions.len() {
+            self.cancel_task(task);
+        }
+    }
+
+    /// Tells a live task to stop, once.
+    pub(super) fn cancel_task(&mut self, task: usize) {
+        let execution = &self.executions[task];
+        if !execution.state.is_live() || execution.state == ExecutionState::Canceling {
+            return;
+        }
+        let slot = execution.slot;
+        self.set_execution(task, ExecutionState::Canceling);
+        if let Some(slot) = slot {
+            let attempt = Some(self.attempt_id(task));
+            self.send(slot.session, ToTask::Cancel(internal::CancelTask { attempt }));
+        }
+    }
+}

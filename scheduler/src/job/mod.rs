@@ -1,0 +1,506 @@
+//! The job master: one job from submission to its end.
+//!
+//! [`JobMaster::handle`] takes one event and returns what is to be done; between events it holds
+//! the invariant that everything that can be done has been done ([`JobMaster::advance`]). States
+//! and transitions are tables in [`state`].
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`state`] | states of the job and of executions |
+//! | [`topology`] | tasks, wiring, regions |
+//! | `deploy` | slots, and what each task is told |
+//! | `tasks` | messages of TaskManagers, fencing |
+//! | `failover` | failures, restarts, cancelling |
+//! | `checkpoints` | carrying out what the checkpoint coordinator wants |
+//! | [`hosted`] | operator coordinators |
+//! | [`collect`] | result rows |
+//! | `status` | what users see |
+
+mod checkpoints;
+pub mod collect;
+mod deploy;
+mod failover;
+pub mod hosted;
+pub mod state;
+mod status;
+mod tasks;
+pub mod topology;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use hurtig_graph::coordinator::OperatorCoordinator;
+use hurtig_graph::ids::JobId;
+use hurtig_graph::job::JobPlan;
+use hurtig_proto::internal::v1::from_task_manager::Message as FromTask;
+use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
+use hurtig_proto::v1;
+use hurtig_proto::v1::operator::Kind;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::checkpoint::CheckpointCoordinator;
+use crate::error::SchedulerError;
+use crate::restart::RestartStrategy;
+use crate::settings::JobSettings;
+use crate::slots::{SessionId, SlotId, SlotPool};
+use crate::storage::{StorageReply, StorageRequest};
+use collect::CollectBuffer;
+use hosted::HostedCoordinators;
+use state::{ExecutionState, JobState};
+use topology::{SlotKey, Topology};
+
+/// A job to be run.
+pub struct Submission {
+    /// Its id.
+    pub job: JobId,
+    /// What to run.
+    pub plan: JobPlan,
+    /// Settings, read from the plan's configuration on top of the cluster's.
+    pub settings: JobSettings,
+    /// Coordinators of sources by operator uid.
+    pub coordinators: BTreeMap<String, Box<dyn OperatorCoordinator>>,
+    /// Base URI of the job's checkpoints.
+    pub checkpoint_directory: String,
+    /// For jitter and the delay of the first checkpoint.
+    pub seed: u64,
+}
+
+/// What happened to a job.
+#[derive(Debug)]
+pub enum JobEvent {
+    /// It was submitted: begin.
+    Start,
+    /// Time has passed.
+    Tick,
+    /// The user wants it to stop.
+    Cancel,
+    /// The user wants a savepoint; answered by [`JobAction::SavepointDone`].
+    Savepoint {
+        /// Chosen by the caller.
+        request: u64,
+        /// Folder.
+        target: Option<String>,
+    },
+    /// A TaskManager has sent something about one of the job's tasks.
+    Task {
+        /// Of the TaskManager.
+        session: SessionId,
+        /// What it sent.
+        message: FromTask,
+    },
+    /// A TaskManager is lost; its slots are gone from the pool.
+    TaskManagerLost {
+        /// Its connection.
+        session: SessionId,
+        /// Its resource id.
+        resource_id: String,
+        /// How it was noticed.
+        reason: String,
+    },
+    /// There are more free slots than before.
+    SlotsAdded,
+    /// The answer to [`JobAction::Storage`].
+    Storage {
+        /// As given.
+        ticket: u64,
+        /// The answer.
+        reply: StorageReply,
+    },
+    /// The answer to [`JobAction::Discover`].
+    Discovered {
+        /// As given.
+        operator_uid: String,
+        /// As given.
+        incarnation: u64,
+        /// Splits, or why there are none.
+        splits: Result<Vec<Vec<u8>>, String>,
+    },
+    /// The client has taken this many bytes of result rows.
+    RowsTaken {
+        /// Of Arrow IPC.
+        bytes: u64,
+    },
+}
+
+/// What a job wants done.
+#[derive(Debug)]
+pub enum JobAction {
+    /// Send to a TaskManager.
+    Send {
+        /// Of the TaskManager.
+        session: SessionId,
+        /// The message.
+        message: Box<ToTask>,
+    },
+    /// Call the job's checkpoint storage.
+    Storage {
+        /// Names the call.
+        ticket: u64,
+        /// The call.
+        request: StorageRequest,
+    },
+    /// List the splits of a source.
+    Discover {
+        /// The source.
+        operator_uid: String,
+        /// To be given back.
+        incarnation: u64,
+        /// Its options.
+        options: BTreeMap<String, String>,
+    },
+    /// Rows for the client.
+    Rows(v1::ResultBatch),
+    /// Answers a savepoint request.
+    SavepointDone {
+        /// As given.
+        request: u64,
+        /// URI of the savepoint.
+        result: Result<String, SchedulerError>,
+    },
+    /// What users see has changed.
+    Changed,
+}
+
+/// One execution attempt of a task, the current one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Execution {
+    /// From 0. Meaningless before the first deployment.
+    pub attempt: u32,
+    /// Was deployed at least once.
+    pub deployed: bool,
+    /// Where the attempt is in its life.
+    pub state: ExecutionState,
+    /// Where it runs or ran.
+    pub slot: Option<SlotId>,
+    /// Resource id of that TaskManager.
+    pub taskmanager: String,
+    /// Last figures.
+    pub metrics: v1::SubtaskDetails,
+    /// Where its state came from.
+    pub restore: Option<v1::RestoreReport>,
+}
+
+impl Execution {
+    fn new() -> Self {
+        Execution {
+            attempt: 0,
+            deployed: false,
+            state: ExecutionState::Created,
+            slot: None,
+            taskmanager: String::new(),
+            metrics: v1::SubtaskDetails { watermark_ms: i64::MIN, ..Default::default() },
+            restore: None,
+        }
+    }
+}
+
+/// How often something was refused or taken; for metrics and the simulator's coverage.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Counters {
+    /// Messages of attempts that are not the current one, or have ended.
+    pub stale_messages: u64,
+    /// Deployments of a region with a checkpoint.
+    pub regions_restored: u64,
+    /// Transitions of the job.
+    pub job: BTreeMap<(JobState, JobState), u64>,
+    /// Transitions of executions.
+    pub executions: BTreeMap<(ExecutionState, ExecutionState), u64>,
+}
+
+/// One job. See the module documentation.
+#[derive(Debug)]
+pub struct JobMaster {
+    id: JobId,
+    topology: Topology,
+    settings: JobSettings,
+    state: JobState,
+    executions: Vec<Execution>,
+    slots: BTreeMap<SlotKey, SlotId>,
+    /// Since when the job waits for slots.
+    slots_missing_since_ms: Option<i64>,
+    /// Regions to be deployed again, each not before a time.
+    restarting: BTreeMap<usize, i64>,
+    /// All regions restart and the coordinators with them.
+    global_restart: bool,
+    restart: RestartStrategy,
+    checkpoints: CheckpointCoordinator,
+    checkpoint_directory: String,
+    /// Where the state of the latest checkpoint is on local disk: (checkpoint, session) by task.
+    local_state: BTreeMap<usize, (u64, SessionId)>,
+    /// The same for the checkpoint under way.
+    pending_local_state: BTreeMap<usize, SessionId>,
+    coordinators: HostedCoordinators,
+    coordinators_started: bool,
+    sources_ended: BTreeSet<usize>,
+    collect: CollectBuffer,
+    rng: ChaCha8Rng,
+    start_time_ms: i64,
+    end_time_ms: i64,
+    restarts: u32,
+    restored_checkpoint: u64,
+    root_cause: String,
+    failures: VecDeque<v1::FailureRecord>,
+    counters: Counters,
+    /// For a test of the simulator: acknowledgements are not fenced by attempt.
+    broken_fencing: bool,
+    actions: Vec<JobAction>,
+}
+
+impl JobMaster {
+    /// A job that has not started.
+    pub fn new(submission: Submission, now: i64) -> Self {
+        let Submission { job, plan, settings, coordinators, checkpoint_directory, seed } = submission;
+        let topology = Topology::new(plan);
+        let hold_rows = settings.checkpoints.interval_ms.is_some();
+        JobMaster {
+            executions: vec![Execution::new(); topology.tasks.len()],
+            coordinators: host(&topology, coordinators),
+            collect: CollectBuffer::new(hold_rows, settings.collect_buffer_bytes),
+            restart: RestartStrategy::new(settings.restart.clone()),
+            checkpoints: CheckpointCoordinator::new(
+                job.clone(),
+                settings.checkpoints.clone(),
+                checkpoint_directory.clone(),
+            ),
+            id: job,
+            topology,
+            settings,
+            checkpoint_directory,
+            state: JobState::Created,
+            slots: BTreeMap::new(),
+            slots_missing_since_ms: None,
+            restarting: BTreeMap::new(),
+            global_restart: false,
+            local_state: BTreeMap::new(),
+            pending_local_state: BTreeMap::new(),
+            coordinators_started: false,
+            sources_ended: BTreeSet::new(),
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            start_time_ms: now,
+            end_time_ms: 0,
+            restarts: 0,
+            restored_checkpoint: 0,
+            root_cause: String::new(),
+            failures: VecDeque::new(),
+            counters: Counters::default(),
+            broken_fencing: false,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes one event and returns what is to be done, in this order.
+    pub fn handle(&mut self, event: JobEvent, now: i64, pool: &mut SlotPool) -> Vec<JobAction> {
+        if self.state.is_terminal() {
+            self.handle_after_end(event, now);
+            return std::mem::take(&mut self.actions);
+        }
+        match event {
+            JobEvent::Start => self.checkpoints.open(now),
+            JobEvent::Tick => self.tick(now),
+            JobEvent::Cancel => self.cancel(pool, now),
+            JobEvent::Savepoint { request, target } => self.checkpoints.savepoint(request, target, now),
+            JobEvent::Task { session, message } => self.on_task_message(session, message, now),
+            JobEvent::TaskManagerLost { session, resource_id, reason } => {
+                self.on_taskmanager_lost(session, &resource_id, &reason, now);
+            }
+            JobEvent::SlotsAdded => {}
+            JobEvent::Storage { ticket, reply } => self.checkpoints.on_reply(ticket, reply, now),
+            JobEvent::Discovered { operator_uid, incarnation, splits } => {
+                let wanted = self.coordinators.discovered(&operator_uid, incarnation, splits, now);
+                self.carry_out_hosted(wanted, now);
+            }
+            JobEvent::RowsTaken { bytes } => {
+                let output = self.collect.taken(bytes);
+                self.carry_out_collect(output);
+            }
+        }
+        self.advance(pool, now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Only the end of the checkpoints goes on after the end of the job.
+    fn handle_after_end(&mut self, event: JobEvent, now: i64) {
+        match event {
+            JobEvent::Storage { ticket, reply } => self.checkpoints.on_reply(ticket, reply, now),
+            JobEvent::Tick => self.checkpoints.tick(now),
+            JobEvent::Savepoint { request, target } => self.checkpoints.savepoint(request, target, now),
+            JobEvent::Task { message, .. } => {
+                self.counters.stale_messages += 1;
+                if let FromTask::CheckpointAck(ack) = message {
+                    self.checkpoints.discard(&ack.snapshot.unwrap_or_default());
+                }
+            }
+            _ => {}
+        }
+        for action in self.checkpoints.take_actions() {
+            self.carry_out_after_end(action);
+        }
+    }
+
+    fn tick(&mut self, now: i64) {
+        self.checkpoints.tick(now);
+        let wanted = self.coordinators.tick(now);
+        self.carry_out_hosted(wanted, now);
+    }
+
+    /// When [`JobEvent::Tick`] is due.
+    pub fn deadline(&self) -> Option<i64> {
+        let restart = self.restarting.values().copied().filter(|&time| time > i64::MIN).min();
+        let slots = self.slots_missing_since_ms.map(|since| since.saturating_add(self.settings.slot_wait_ms as i64));
+        if self.state.is_terminal() {
+            return self.checkpoints.deadline();
+        }
+        [restart, slots, self.checkpoints.deadline(), self.coordinators.deadline()].into_iter().flatten().min()
+    }
+
+    /// Does everything that has become possible.
+    fn advance(&mut self, pool: &mut SlotPool, now: i64) {
+        loop {
+            self.carry_out_checkpoint_actions(pool, now);
+            let before = self.state;
+            match self.state {
+                JobState::WaitingForResources => self.deploy_first(pool, now),
+                JobState::Restarting => self.deploy_restarting(pool, now),
+                JobState::Deploying => self.run_if_all_run(now),
+                JobState::Running if self.all(|state| state == ExecutionState::Finished) => {
+                    self.end(JobState::Finished, pool, now);
+                }
+                JobState::Canceling if !self.any_live() => self.end(JobState::Canceled, pool, now),
+                JobState::Failing if !self.any_live() => self.end(JobState::Failed, pool, now),
+                _ => {}
+            }
+            if self.state.is_terminal() || (self.state == before && self.checkpoints_quiet()) {
+                break;
+            }
+        }
+    }
+
+    fn run_if_all_run(&mut self, now: i64) {
+        if !self.all(|state| matches!(state, ExecutionState::Running | ExecutionState::Finished)) {
+            return;
+        }
+        self.transition(JobState::Running, now);
+        let delay = self.initial_checkpoint_delay();
+        self.checkpoints.start(now, delay);
+        self.update_sources_ended(now);
+    }
+
+    /// The job has ended: slots go back, TaskManagers drop what they keep, checkpoints are closed.
+    fn end(&mut self, state: JobState, pool: &mut SlotPool, now: i64) {
+        if state == JobState::Finished {
+            let output = self.collect.finished();
+            self.carry_out_collect(output);
+        }
+        self.transition(state, now);
+        self.end_time_ms = now;
+        for slot in std::mem::take(&mut self.slots).into_values() {
+            pool.free_slot(slot);
+        }
+        let ended = hurtig_proto::internal::v1::JobEnded { job_id: self.id.as_str().into(), drop_local_state: true };
+        let sessions: Vec<SessionId> = pool.iter().map(|(session, _)| session).collect();
+        for session in sessions {
+            self.send(session, ToTask::JobEnded(ended.clone()));
+        }
+        self.checkpoints.end(state.status(true));
+        for action in self.checkpoints.take_actions() {
+            self.carry_out_after_end(action);
+        }
+    }
+
+    fn transition(&mut self, to: JobState, _now: i64) {
+        let step = (self.state, to);
+        debug_assert!(JobState::TRANSITIONS.contains(&step), "a job moves along its table: {step:?}");
+        *self.counters.job.entry(step).or_default() += 1;
+        tracing::info!(job = %self.id, from = ?step.0, to = ?step.1, "job state");
+        self.state = to;
+        self.actions.push(JobAction::Changed);
+    }
+
+    fn set_execution(&mut self, task: usize, to: ExecutionState) {
+        let step = (self.executions[task].state, to);
+        debug_assert!(ExecutionState::TRANSITIONS.contains(&step), "an execution moves along its table: {step:?}");
+        *self.counters.executions.entry(step).or_default() += 1;
+        self.executions[task].state = to;
+    }
+
+    fn send(&mut self, session: SessionId, message: ToTask) {
+        self.actions.push(JobAction::Send { session, message: Box::new(message) });
+    }
+
+    fn all(&self, holds: impl Fn(ExecutionState) -> bool) -> bool {
+        self.executions.iter().all(|execution| holds(execution.state))
+    }
+
+    fn any_live(&self) -> bool {
+        self.executions.iter().any(|execution| execution.state.is_live())
+    }
+
+    /// The sessions on which live tasks of the job are.
+    fn live_sessions(&self) -> BTreeSet<SessionId> {
+        let live = self.executions.iter().filter(|execution| execution.state.is_live());
+        live.filter_map(|execution| execution.slot).map(|slot| slot.session).collect()
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &JobId {
+        &self.id
+    }
+
+    /// Its state.
+    pub fn state(&self) -> JobState {
+        self.state
+    }
+
+    /// Its tasks.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The current attempt of each task.
+    pub fn executions(&self) -> &[Execution] {
+        &self.executions
+    }
+
+    /// Its checkpoints.
+    pub fn checkpoints(&self) -> &CheckpointCoordinator {
+        &self.checkpoints
+    }
+
+    /// See [`Counters`].
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Nothing is left to be done for it.
+    pub fn closed(&self) -> bool {
+        self.state.is_terminal() && self.checkpoints.closed()
+    }
+
+    /// Breaks the job master so that acknowledgements of old attempts count. Only for showing that
+    /// the simulator notices.
+    #[doc(hidden)]
+    pub fn break_fencing_of_acknowledgements(&mut self) {
+        self.checkpoints.break_abort_on_failover();
+        self.broken_fencing = true;
+    }
+}
+
+fn host(
+    topology: &Topology,
+    mut coordinators: BTreeMap<String, Box<dyn OperatorCoordinator>>,
+) -> HostedCoordinators {
+    let mut hosted = HostedCoordinators::default();
+    for (vertex, v) in topology.plan.vertices.iter().enumerate() {
+        for operator in &v.operators {
+            if let Some(Kind::Source(source)) = &operator.kind
+                && let Some(coordinator) = coordinators.remove(&operator.uid)
+            {
+                hosted.add(operator.uid.clone(), vertex, source.options.clone(), coordinator);
+            }
+        }
+    }
+    hosted
+}
+
+#[cfg(test)]
+mod tests;
