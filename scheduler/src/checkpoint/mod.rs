@@ -621,5 +621,3 @@ impl CheckpointCoordinator {
     }
 }
 
-#[cfg(test)]
-mod tests;

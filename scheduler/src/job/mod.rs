@@ -502,5 +502,3 @@ fn host(
     hosted
 }
 
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,3 @@
+//! A seeded virtual world around the JobManager's state machines.
+
+pub mod plans;
