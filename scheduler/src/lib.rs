@@ -32,4 +32,4 @@ pub mod slots;
 pub mod storage;
 
 pub use error::{Result, SchedulerError};
-//pub use shell::{JobManager, JobManagerConfig, JobManagerServices};
+pub use shell::{JobManager, JobManagerConfig, JobManagerServices};

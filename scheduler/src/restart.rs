@@ -264,7 +264,7 @@ mod tests {
             ("restart-strategy.failure-rate.failure-rate-interval", "10 s"),
         ];
         let mut strategy = configured(&pairs, true);
-        assert_eq!(delays(&mut strategy, &[0, 6_000, 11_000, 16_500]), [Some(1000), Some(1000), Some(1000), None]);
+        assert_eq!(delays(&mut strategy, &[0, 6_000, 11_000, 15_500]), [Some(1000), Some(1000), Some(1000), None]);
         assert_eq!(delays(&mut configured(&pairs, true), &[0, 1, 10_000]), [Some(1000), Some(1000), None]);
     }
 

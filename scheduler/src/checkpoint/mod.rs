@@ -620,4 +620,3 @@ impl CheckpointCoordinator {
         }
     }
 }
-

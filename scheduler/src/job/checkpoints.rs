@@ -8,8 +8,8 @@ use rand::Rng;
 
 use super::state::{ExecutionState, JobState};
 use super::{JobAction, JobMaster};
-use crate::checkpoint::{CheckpointAction, CheckpointPlan, SavepointRequest, VertexShape};
 use crate::checkpoint::TriggerRequest;
+use crate::checkpoint::{CheckpointAction, CheckpointPlan, SavepointRequest, VertexShape};
 use crate::slots::SlotPool;
 
 impl JobMaster {
@@ -79,8 +79,9 @@ impl JobMaster {
 
     /// Coordinators first, then barriers, in one call: see [`super::hosted`].
     fn trigger(&mut self, trigger: TriggerRequest) {
-        let awaited: BTreeSet<usize> =
-            (0..self.executions.len()).filter(|&task| self.executions[task].state != ExecutionState::Finished).collect();
+        let awaited: BTreeSet<usize> = (0..self.executions.len())
+            .filter(|&task| self.executions[task].state != ExecutionState::Finished)
+            .collect();
         let coordinators = self.coordinators.snapshot(trigger.id);
         for &task in &awaited {
             // Tasks with a running producer get the barrier from it.

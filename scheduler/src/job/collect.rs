@@ -174,7 +174,8 @@ impl Parsed {
             if metadata.is_empty() {
                 continue;
             }
-            let message = root_as_message(metadata).map_err(|error| format!("collected rows are not Arrow IPC: {error}"))?;
+            let message =
+                root_as_message(metadata).map_err(|error| format!("collected rows are not Arrow IPC: {error}"))?;
             if message.header_type() == MessageHeader::Schema {
                 parsed.schema = Some(bytes);
                 continue;
@@ -202,7 +203,8 @@ fn message_at(bytes: &[u8], at: usize) -> Result<Option<(&[u8], usize)>, String>
         return Ok(Some((&[], at + prefix)));
     }
     let metadata = rest.get(prefix..prefix + length).ok_or_else(short)?;
-    let body = root_as_message(metadata).map_err(|error| format!("collected rows are not Arrow IPC: {error}"))?.bodyLength();
+    let body =
+        root_as_message(metadata).map_err(|error| format!("collected rows are not Arrow IPC: {error}"))?.bodyLength();
     let end = usize::try_from(body).ok().and_then(|body| (at + prefix + length).checked_add(body));
     match end {
         Some(end) if end <= bytes.len() => Ok(Some((metadata, end))),

@@ -485,10 +485,7 @@ impl JobMaster {
     }
 }
 
-fn host(
-    topology: &Topology,
-    mut coordinators: BTreeMap<String, Box<dyn OperatorCoordinator>>,
-) -> HostedCoordinators {
+fn host(topology: &Topology, mut coordinators: BTreeMap<String, Box<dyn OperatorCoordinator>>) -> HostedCoordinators {
     let mut hosted = HostedCoordinators::default();
     for (vertex, v) in topology.plan.vertices.iter().enumerate() {
         for operator in &v.operators {
@@ -501,4 +498,3 @@ fn host(
     }
     hosted
 }
-

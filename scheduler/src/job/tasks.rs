@@ -113,9 +113,8 @@ impl JobMaster {
 
     /// When all sources are at their end, the last checkpoint is due.
     pub(super) fn update_sources_ended(&mut self, now: i64) {
-        let ended = |task: usize| {
-            self.sources_ended.contains(&task) || self.executions[task].state == ExecutionState::Finished
-        };
+        let ended =
+            |task: usize| self.sources_ended.contains(&task) || self.executions[task].state == ExecutionState::Finished;
         let mut sources = (0..self.executions.len()).filter(|&task| self.topology.is_source(task));
         let all = self.state == JobState::Running && sources.all(ended);
         if all {

@@ -52,7 +52,8 @@ impl Topology {
             tasks.extend((0..v.parallelism).map(|subtask| TaskRef { vertex, subtask, region: 0 }));
         }
         let by_id = plan.vertices.iter().enumerate().map(|(i, v)| (v.id.clone(), i)).collect();
-        let mut topology = Topology { producers: vec![Vec::new(); tasks.len()], plan, tasks, regions: Vec::new(), first, by_id };
+        let mut topology =
+            Topology { producers: vec![Vec::new(); tasks.len()], plan, tasks, regions: Vec::new(), first, by_id };
         topology.wire();
         topology.find_regions();
         topology
@@ -136,14 +137,14 @@ impl Topology {
         let vertex = &self.plan.vertices[vertex];
         format!("{} ({}/{})", vertex.name, subtask + 1, vertex.parallelism)
     }
+}
 
-    /// The job delivers rows to its client.
-    pub fn collects(&self) -> bool {
-        self.plan.vertices.iter().flat_map(|v| &v.operators).any(|operator| match &operator.kind {
-            Some(Kind::Sink(sink)) => sink.options.get("connector").is_some_and(|c| c == "collect"),
-            _ => false,
-        })
-    }
+/// Whether a job delivers rows to its client.
+pub fn plan_collects(plan: &JobPlan) -> bool {
+    plan.vertices.iter().flat_map(|v| &v.operators).any(|operator| match &operator.kind {
+        Some(Kind::Sink(sink)) => sink.options.get("connector").is_some_and(|c| c == "collect"),
+        _ => false,
+    })
 }
 
 fn root(parent: &mut [usize], mut task: usize) -> usize {

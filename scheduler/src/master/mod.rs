@@ -167,7 +167,8 @@ impl Master {
     }
 
     fn tell_all(&mut self, event: impl Fn() -> JobEvent, except: Option<&JobId>, now: i64) {
-        let ids: Vec<JobId> = self.jobs.iter().filter(|(_, j)| !j.state().is_terminal()).map(|(id, _)| id.clone()).collect();
+        let ids: Vec<JobId> =
+            self.jobs.iter().filter(|(_, j)| !j.state().is_terminal()).map(|(id, _)| id.clone()).collect();
         for id in ids.iter().filter(|id| Some(*id) != except) {
             self.job(id, event(), now);
         }
@@ -274,10 +275,8 @@ impl Master {
         }
         tracing::info!(resource_id = register.resource_id, slots = register.slots, "TaskManager registered");
         let heartbeat = self.settings.heartbeat_interval_ms;
-        self.sessions.insert(
-            session,
-            Session { last_heard_ms: now, next_heartbeat_ms: now + heartbeat as i64, heartbeats: 0 },
-        );
+        self.sessions
+            .insert(session, Session { last_heard_ms: now, next_heartbeat_ms: now + heartbeat as i64, heartbeats: 0 });
         self.pool.register(session, TaskManager::new(register));
         self.send(
             session,

@@ -1,1 +1,210 @@
-//! shell
+//! The JobManager as a process part: tonic services, a clock, and calls of storage and connectors
+//! around [`crate::master::Master`].
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `driver` | the one task that owns the state machine |
+//! | [`client`] | what clients can ask; the gRPC service and embedded clients use the same |
+//! | `submit` | from a job graph or SQL to a submission |
+//! | `collect` | result rows between the state machine and the one reader |
+//! | `job_service`, `cluster_service` | gRPC |
+//! | `metrics` | figures under Flink's names |
+
+pub mod client;
+mod cluster_service;
+mod collect;
+mod driver;
+mod job_service;
+mod metrics;
+mod submit;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hurtig_graph::config::{Configuration, keys};
+use hurtig_graph::connector::ConnectorCatalog;
+use hurtig_graph::ids::JobId;
+use hurtig_graph::job::ExprResolver;
+use hurtig_proto::internal::v1::cluster_service_server::ClusterServiceServer;
+use hurtig_proto::v1;
+use hurtig_proto::v1::job_service_server::JobServiceServer;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+pub use client::{Client, JobWatch};
+pub use collect::ResultStream;
+
+use crate::error::{Result, SchedulerError};
+use crate::master::Master;
+use crate::settings::MasterSettings;
+use crate::storage::CheckpointStorage;
+use driver::Driver;
+
+/// How long [`JobManager::stop`] waits for storage calls and open streams.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where and how a JobManager runs.
+#[derive(Debug, Clone)]
+pub struct JobManagerConfig {
+    /// `host:port`; port 0: any.
+    pub bind: String,
+    /// The cluster's configuration; that of a job overrides it.
+    pub configuration: Configuration,
+    /// For checkpoints of jobs that name no directory. Must outlive the jobs.
+    pub temp_dir: PathBuf,
+    /// Shown to users.
+    pub version: String,
+    /// Shown to users.
+    pub commit: String,
+}
+
+/// Makes the checkpoint storage of a job. Gets the job, the folder of all checkpoints as a URI, and
+/// the job's configuration (credentials, endpoints).
+pub type StorageFactory = Arc<dyn Fn(&JobId, &str, &Configuration) -> Result<Arc<dyn CheckpointStorage>> + Send + Sync>;
+
+/// What a SQL script comes to.
+#[derive(Debug, Clone, Default)]
+pub struct SqlPlan {
+    /// Jobs to start, in the order of the statements.
+    pub graphs: Vec<v1::JobGraph>,
+    /// Of the last statement, if it is a query.
+    pub result_schema: Option<v1::Schema>,
+}
+
+/// Turns SQL scripts into job graphs. Implemented on top of `hurtig-sql`.
+pub trait SqlHandler: Send + Sync {
+    /// Runs a script in a session of its own. May block.
+    ///
+    /// # Errors
+    /// The first statement that is wrong; nothing has been started then.
+    fn plan(&self, sql: &str, configuration: &Configuration) -> Result<SqlPlan>;
+}
+
+/// Adds services (health, reflection) to those of the JobManager.
+pub type AddRoutes = Box<dyn FnOnce(Routes) -> Routes + Send>;
+
+/// What a JobManager needs of other parts.
+pub struct JobManagerServices {
+    /// Checks of connectors, coordinators, discovery.
+    pub catalog: Arc<dyn ConnectorCatalog>,
+    /// Expressions in job graphs.
+    pub resolver: Arc<dyn ExprResolver>,
+    /// Checkpoint storage.
+    pub storage: StorageFactory,
+    /// `None`: SQL is refused.
+    pub sql: Option<Arc<dyn SqlHandler>>,
+    /// More gRPC services.
+    pub routes: Option<AddRoutes>,
+}
+
+/// A running JobManager. Dropping it stops it without waiting.
+pub struct JobManager {
+    address: SocketAddr,
+    client: Client,
+    stop: watch::Sender<bool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl JobManager {
+    /// Listens and starts, on `runtime`. Ready when it returns. Does not block, and may be called
+    /// inside and outside of async code.
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or the configuration is wrong.
+    pub fn start(config: JobManagerConfig, services: JobManagerServices, runtime: &Handle) -> Result<JobManager> {
+        let settings = MasterSettings::read(&config.configuration)?;
+        let limit = config.configuration.memory_bytes(&keys::RPC_MAX_MESSAGE)?.unwrap_or(64 << 20) as usize;
+        let listener = listen(&config.bind)?;
+        let address = listener.local_addr().map_err(|error| bind_error(&config.bind, &error))?;
+        let clock = driver::Clock::start();
+        // Rises from one JobManager to the next on any machine with a clock.
+        let epoch = clock.now_ms().max(1) as u64;
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let master = Master::new(id, epoch, settings);
+        let (stop, stopped) = watch::channel(false);
+
+        let _in_runtime = runtime.enter();
+        let (sender, commands) = tokio::sync::mpsc::unbounded_channel();
+        let JobManagerServices { catalog, resolver, storage, sql, routes } = services;
+        let context = submit::SubmitContext { config, catalog: catalog.clone(), resolver, storage, sql };
+        let client = Client::new(sender.clone(), Arc::new(context));
+        let driver = Driver::new(master, clock, catalog, sender, runtime.clone());
+        let job_service = JobServiceServer::new(job_service::JobServiceImpl::new(client.clone()))
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit);
+        let cluster_service = ClusterServiceServer::new(cluster_service::ClusterServiceImpl::new(client.clone()))
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit);
+        let own = Routes::new(job_service).add_service(cluster_service);
+        let routes = match routes {
+            Some(add) => add(own),
+            None => own,
+        };
+        let listener =
+            tokio::net::TcpListener::from_std(listener).map_err(|error| bind_error(&address.to_string(), &error))?;
+        let tasks =
+            vec![runtime.spawn(driver.run(commands, stopped.clone())), runtime.spawn(serve(listener, routes, stopped))];
+        Ok(JobManager { address, client, stop, tasks })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// For this process; others use gRPC.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Stops: closes all streams, waits for storage calls under way.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        for task in std::mem::take(&mut self.tasks) {
+            let abort = task.abort_handle();
+            if tokio::time::timeout(STOP_PATIENCE, task).await.is_err() {
+                abort.abort();
+            }
+        }
+    }
+}
+
+impl Drop for JobManager {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+    }
+}
+
+fn listen(bind: &str) -> Result<TcpListener> {
+    let listener = TcpListener::bind(bind).map_err(|error| bind_error(bind, &error))?;
+    listener.set_nonblocking(true).map_err(|error| bind_error(bind, &error))?;
+    Ok(listener)
+}
+
+fn bind_error(address: &str, error: &std::io::Error) -> SchedulerError {
+    let advice = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; choose another port with jobmanager.rpc.port, or 0 for any",
+        std::io::ErrorKind::AddrNotAvailable => "; set jobmanager.bind-host to an address of this machine",
+        _ => "",
+    };
+    SchedulerError::Bind { address: address.to_owned(), reason: format!("{error}{advice}") }
+}
+
+async fn serve(listener: tokio::net::TcpListener, routes: Routes, mut stopped: watch::Receiver<bool>) {
+    let signal = async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    let incoming = TcpListenerStream::new(listener);
+    let server = Server::builder().tcp_nodelay(true).add_routes(routes);
+    if let Err(error) = server.serve_with_incoming_shutdown(incoming, signal).await {
+        tracing::error!(%error, "the JobManager's gRPC server has ended");
+    }
+}
+
+#[cfg(test)]
+mod tests;

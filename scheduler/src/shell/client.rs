@@ -1,0 +1,195 @@
+//! What clients can ask of a JobManager. The gRPC service and clients in the same process use the
+//! same functions.
+
+use std::sync::Arc;
+
+use hurtig_graph::config::Configuration;
+use hurtig_graph::ids::JobId;
+use hurtig_proto::v1;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::collect::ResultStream;
+use super::driver::{Command, Driver};
+use super::submit::SubmitContext;
+use crate::error::{Result, SchedulerError};
+use crate::job::JobEvent;
+use crate::master::Event;
+
+/// A client of the JobManager of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    commands: mpsc::UnboundedSender<Command>,
+    context: Arc<SubmitContext>,
+}
+
+impl Client {
+    pub(super) fn new(commands: mpsc::UnboundedSender<Command>, context: Arc<SubmitContext>) -> Self {
+        Client { commands, context }
+    }
+
+    pub(super) fn send(&self, command: Command) {
+        // When the driver has ended, so have all streams that could care.
+        let _ = self.commands.send(command);
+    }
+
+    async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&mut Driver) -> T + Send + 'static) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let ask = Box::new(move |driver: &mut Driver| {
+            let _ = answer.send(question(driver));
+        });
+        self.commands.send(Command::Ask(ask)).map_err(|_| SchedulerError::Stopped)?;
+        answered.await.map_err(|_| SchedulerError::Stopped)
+    }
+
+    /// Validates and starts a job graph. An empty `job_id`: a new one. With an id that is known, the
+    /// same job, and nothing is started.
+    ///
+    /// # Errors
+    /// The id, the graph or the configuration is not valid, with the field's path in the message.
+    pub async fn submit_graph(&self, job_id: &str, graph: v1::JobGraph) -> Result<v1::SubmitJobResponse> {
+        let job = job_id_or_new(job_id)?;
+        let known = job.clone();
+        if self.ask(move |driver| driver.master.find(known.as_str()).is_ok()).await? {
+            return Ok(v1::SubmitJobResponse { job_id: job.to_string(), created: false });
+        }
+        let (context, id) = (self.context.clone(), job.clone());
+        let prepared = tokio::task::spawn_blocking(move || context.prepare(id, &graph)).await;
+        let (submission, storage) = prepared.map_err(|error| internal(&error))??;
+        let created = self.ask(move |driver| driver.submit(submission, storage)).await?;
+        Ok(v1::SubmitJobResponse { job_id: job.to_string(), created })
+    }
+
+    /// Runs a SQL script; the job of the last statement gets `job_id`, if given.
+    ///
+    /// # Errors
+    /// A statement is wrong; then nothing is started.
+    pub async fn submit_sql(&self, request: v1::SubmitSqlRequest) -> Result<v1::SubmitSqlResponse> {
+        let Some(handler) = self.context.sql.clone() else {
+            return Err(SchedulerError::Other {
+                kind: hurtig_graph::ErrorKind::Unsupported,
+                message: "this JobManager takes job graphs only, no SQL".into(),
+            });
+        };
+        let overrides = Configuration::from_map(request.configuration);
+        let configuration = self.context.config.configuration.merged_with(&overrides);
+        let sql = request.sql;
+        let planned = tokio::task::spawn_blocking(move || handler.plan(&sql, &configuration)).await;
+        let plan = planned.map_err(|error| internal(&error))??;
+        let last = plan.graphs.len().saturating_sub(1);
+        let mut job_ids = Vec::with_capacity(plan.graphs.len());
+        for (i, graph) in plan.graphs.into_iter().enumerate() {
+            let id = if i == last { request.job_id.as_str() } else { "" };
+            job_ids.push(self.submit_graph(id, graph).await?.job_id);
+        }
+        Ok(v1::SubmitSqlResponse { job_ids, result_schema: plan.result_schema })
+    }
+
+    /// All jobs, running or ended not long ago.
+    ///
+    /// # Errors
+    /// The JobManager is stopping.
+    pub async fn list(&self) -> Result<Vec<v1::JobStatus>> {
+        self.ask(|driver| driver.master.jobs().map(crate::job::JobMaster::status).collect()).await
+    }
+
+    /// Everything about a job.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub async fn describe(&self, job: &str) -> Result<v1::JobDetails> {
+        let job = job.to_owned();
+        self.ask(move |driver| driver.master.find(&job).map(crate::job::JobMaster::details)).await?
+    }
+
+    /// The status of a job now and at each change.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub async fn watch(&self, job: &str) -> Result<JobWatch> {
+        let job = job.to_owned();
+        let status = self.ask(move |driver| driver.watch(&job)).await??;
+        Ok(JobWatch { status, started: false, ended: false })
+    }
+
+    /// Starts cancelling a job. A job that has ended stays as it is.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub async fn cancel(&self, job: &str) -> Result<()> {
+        let job = job.to_owned();
+        self.ask(move |driver| {
+            let id = driver.master.find(&job)?.id().clone();
+            driver.event(Event::Job { job: id, event: JobEvent::Cancel });
+            Ok(())
+        })
+        .await?
+    }
+
+    /// Takes a savepoint and returns its URI. An empty `target`: the configured folder.
+    ///
+    /// # Errors
+    /// There is no such job, it does not run, or the savepoint fails.
+    pub async fn savepoint(&self, job: &str, target: &str) -> Result<String> {
+        let (answer, answered) = oneshot::channel();
+        let (job, target) = (job.to_owned(), (!target.is_empty()).then(|| target.to_owned()));
+        let asked = self.ask(move |driver| {
+            let id = driver.master.find(&job)?.id().clone();
+            driver.savepoint(id, target, answer);
+            Ok::<(), SchedulerError>(())
+        });
+        asked.await??;
+        answered.await.map_err(|_| SchedulerError::Stopped)?
+    }
+
+    /// The rows of a job whose sink is "collect".
+    ///
+    /// # Errors
+    /// There is no such job, it has no such sink, or someone else reads.
+    pub async fn collect(&self, job: &str) -> Result<ResultStream> {
+        let job = job.to_owned();
+        let (id, rows) = self.ask(move |driver| driver.rows(&job)).await??;
+        rows.read(id, self.commands.clone())
+    }
+
+    /// TaskManagers and slots.
+    ///
+    /// # Errors
+    /// The JobManager is stopping.
+    pub async fn overview(&self) -> Result<v1::ClusterOverviewResponse> {
+        let (version, commit) = (self.context.config.version.clone(), self.context.config.commit.clone());
+        let overview = self.ask(|driver| driver.master.overview()).await?;
+        Ok(v1::ClusterOverviewResponse { version, commit, ..overview })
+    }
+}
+
+fn job_id_or_new(text: &str) -> Result<JobId> {
+    if text.is_empty() {
+        return Ok(JobId::from_u128(uuid::Uuid::new_v4().as_u128()));
+    }
+    Ok(JobId::parse(text)?)
+}
+
+fn internal(error: &dyn std::fmt::Display) -> SchedulerError {
+    SchedulerError::Other { kind: hurtig_graph::ErrorKind::Internal, message: format!("planning has crashed: {error}") }
+}
+
+/// A job's status as it changes.
+pub struct JobWatch {
+    status: watch::Receiver<v1::JobStatus>,
+    started: bool,
+    ended: bool,
+}
+
+impl JobWatch {
+    /// The status now, at the first call; then at each change. Changes that come faster than they
+    /// are asked for are merged. `None` after the state in which the job ended.
+    pub async fn next(&mut self) -> Option<v1::JobStatus> {
+        if self.ended || (self.started && self.status.changed().await.is_err()) {
+            return None;
+        }
+        self.started = true;
+        let status = self.status.borrow_and_update().clone();
+        self.ended = status.end_time_ms != 0;
+        Some(status)
+    }
+}

@@ -1,0 +1,67 @@
+//! `hurtig.internal.v1.ClusterService`: one stream in each direction for each TaskManager.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hurtig_proto::internal::v1 as internal;
+use hurtig_proto::internal::v1::cluster_service_server::ClusterService;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::client::Client;
+use super::driver::{Command, SessionStream};
+use crate::master::Event;
+use crate::slots::SessionId;
+
+pub(super) struct ClusterServiceImpl {
+    client: Client,
+    sessions: AtomicU64,
+}
+
+impl ClusterServiceImpl {
+    pub(super) fn new(client: Client) -> Self {
+        ClusterServiceImpl { client, sessions: AtomicU64::new(1) }
+    }
+}
+
+#[tonic::async_trait]
+impl ClusterService for ClusterServiceImpl {
+    type AttachStream = UnboundedReceiverStream<Result<internal::ToTaskManager, Status>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<internal::FromTaskManager>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let session = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed));
+        // Control messages only: their number is bounded by tasks and checkpoints.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let (open, closed) = oneshot::channel();
+        self.client.send(Command::Attach(session, SessionStream { to: sender, _open: open }));
+        tokio::spawn(read(self.client.clone(), session, request.into_inner(), closed));
+        Ok(Response::new(UnboundedReceiverStream::new(receiver)))
+    }
+}
+
+async fn read(
+    client: Client,
+    session: SessionId,
+    mut stream: Streaming<internal::FromTaskManager>,
+    mut closed: oneshot::Receiver<()>,
+) {
+    let reason = loop {
+        let message = tokio::select! {
+            biased;
+            _ = &mut closed => return,
+            message = stream.message() => message,
+        };
+        match message {
+            Ok(Some(message)) => {
+                let message = Box::new(message);
+                client.send(Command::Event(Event::FromTaskManager { session, message }));
+            }
+            Ok(None) => break "it has closed the connection".to_owned(),
+            Err(status) => break format!("the connection is broken: {}", status.message()),
+        }
+    };
+    client.send(Command::Event(Event::Disconnected { session, reason }));
+}

@@ -1,0 +1,282 @@
+//! The one task that owns the state machine. It turns commands and the clock into events, and
+//! actions into messages, storage calls and answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hurtig_graph::connector::ConnectorCatalog;
+use hurtig_graph::ids::JobId;
+use hurtig_proto::internal::v1 as internal;
+use hurtig_proto::v1;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::collect::CollectQueue;
+use super::metrics::JobMetrics;
+use crate::error::{Result, SchedulerError};
+use crate::job::{JobAction, JobEvent, Submission};
+use crate::master::{Action, Event, Master};
+use crate::slots::SessionId;
+use crate::storage::{self, CheckpointStorage};
+
+/// At most this long between two looks at the clock.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+/// How long the end waits for storage calls.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Wall-clock time that never goes back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    started: Instant,
+    started_ms: i64,
+}
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { started: Instant::now(), started_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(0) }
+    }
+
+    pub(super) fn now_ms(&self) -> i64 {
+        self.started_ms + i64::try_from(self.started.elapsed().as_millis()).unwrap_or(0)
+    }
+
+    fn instant(&self, ms: i64) -> tokio::time::Instant {
+        let after = Duration::from_millis(ms.saturating_sub(self.now_ms()).max(0) as u64);
+        tokio::time::Instant::now() + after.min(LONGEST_SLEEP)
+    }
+}
+
+/// The stream to one TaskManager. Dropping it ends the streams in both directions.
+pub(super) struct SessionStream {
+    pub(super) to: mpsc::UnboundedSender<std::result::Result<internal::ToTaskManager, tonic::Status>>,
+    /// Its reader stops when this is dropped.
+    pub(super) _open: oneshot::Sender<()>,
+}
+
+/// What the driver is asked.
+pub(super) enum Command {
+    /// For the state machine.
+    Event(Event),
+    /// A TaskManager has connected.
+    Attach(SessionId, SessionStream),
+    /// Looks at, or changes, what the driver holds.
+    Ask(Box<dyn FnOnce(&mut Driver) + Send>),
+}
+
+/// A job's parts that are not in the state machine.
+struct JobParts {
+    storage: Arc<dyn CheckpointStorage>,
+    status: watch::Sender<v1::JobStatus>,
+    rows: Option<Arc<CollectQueue>>,
+    metrics: JobMetrics,
+}
+
+/// See the module documentation.
+pub(super) struct Driver {
+    pub(super) master: Master,
+    clock: Clock,
+    catalog: Arc<dyn ConnectorCatalog>,
+    commands: mpsc::UnboundedSender<Command>,
+    runtime: Handle,
+    sessions: BTreeMap<SessionId, SessionStream>,
+    jobs: BTreeMap<JobId, JobParts>,
+    savepoints: BTreeMap<u64, oneshot::Sender<Result<String>>>,
+    next_savepoint: u64,
+    calls: JoinSet<()>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        master: Master,
+        clock: Clock,
+        catalog: Arc<dyn ConnectorCatalog>,
+        commands: mpsc::UnboundedSender<Command>,
+        runtime: Handle,
+    ) -> Self {
+        Driver {
+            master,
+            clock,
+            catalog,
+            commands,
+            runtime,
+            sessions: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            savepoints: BTreeMap::new(),
+            next_savepoint: 1,
+            calls: JoinSet::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>, mut stop: watch::Receiver<bool>) {
+        loop {
+            let wake = self.clock.instant(self.master.deadline().unwrap_or(i64::MAX));
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break,
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => break,
+                },
+                Some(_) = self.calls.join_next() => {}
+                () = tokio::time::sleep_until(wake) => self.event(Event::Tick),
+            }
+        }
+        // Streams end, and with them the services.
+        self.sessions.clear();
+        self.savepoints.clear();
+        for parts in self.jobs.values() {
+            if let Some(rows) = &parts.rows {
+                rows.close(Err(SchedulerError::Stopped));
+            }
+        }
+        let drain = async { while self.calls.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN_PATIENCE, drain).await.is_err() {
+            tracing::warn!("the JobManager stops although storage calls have not ended");
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Event(event) => self.event(event),
+            Command::Attach(session, stream) => {
+                self.sessions.insert(session, stream);
+            }
+            Command::Ask(ask) => ask(self),
+        }
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        if let Event::Disconnected { session, .. } = &event {
+            self.sessions.remove(session);
+        }
+        let actions = self.master.handle(event, self.clock.now_ms());
+        self.carry_out(actions);
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Send { session, message } => {
+                    if let Some(stream) = self.sessions.get(&session) {
+                        // A closed stream is reported by its reader.
+                        let _ = stream.to.send(Ok(*message));
+                    }
+                }
+                Action::Disconnect { session, reason } => {
+                    if let Some(stream) = self.sessions.remove(&session) {
+                        let _ = stream.to.send(Err(tonic::Status::aborted(reason)));
+                    }
+                }
+                Action::Job { job, action } => self.carry_out_job(&job, action),
+            }
+        }
+        self.publish_cluster_metrics();
+    }
+
+    fn carry_out_job(&mut self, job: &JobId, action: JobAction) {
+        match action {
+            JobAction::Storage { ticket, request } => self.call_storage(job, ticket, request),
+            JobAction::Discover { operator_uid, incarnation, options } => {
+                self.discover(job, operator_uid, incarnation, options);
+            }
+            JobAction::Rows(batch) => {
+                if let Some(rows) = self.jobs.get(job).and_then(|parts| parts.rows.as_ref()) {
+                    rows.push(batch);
+                }
+            }
+            JobAction::SavepointDone { request, result } => {
+                if let Some(answer) = self.savepoints.remove(&request) {
+                    let _ = answer.send(result);
+                }
+            }
+            JobAction::Changed => self.publish(job),
+            // The master turns it into a message to the session.
+            JobAction::Send { .. } => {}
+        }
+    }
+
+    fn call_storage(&mut self, job: &JobId, ticket: u64, request: storage::StorageRequest) {
+        let Some(parts) = self.jobs.get(job) else { return };
+        let (storage, commands, job) = (parts.storage.clone(), self.commands.clone(), job.clone());
+        self.calls.spawn_on(
+            async move {
+                let reply = storage::perform(storage.as_ref(), request).await;
+                let event = JobEvent::Storage { ticket, reply };
+                let _ = commands.send(Command::Event(Event::Job { job, event }));
+            },
+            &self.runtime,
+        );
+    }
+
+    fn discover(&mut self, job: &JobId, operator_uid: String, incarnation: u64, options: BTreeMap<String, String>) {
+        let (catalog, commands, job) = (self.catalog.clone(), self.commands.clone(), job.clone());
+        self.runtime.spawn_blocking(move || {
+            let splits = catalog.discover_splits(&options).map_err(|error| error.message);
+            let event = JobEvent::Discovered { operator_uid, incarnation, splits };
+            let _ = commands.send(Command::Event(Event::Job { job, event }));
+        });
+    }
+
+    /// Tells watchers and metrics what has become of a job.
+    fn publish(&mut self, job: &JobId) {
+        let (Ok(master), Some(parts)) = (self.master.find(job.as_str()), self.jobs.get_mut(job)) else { return };
+        let status = master.status();
+        parts.metrics.update(&status, master.checkpoints());
+        if master.state().is_terminal()
+            && let Some(rows) = &parts.rows
+        {
+            rows.close(match status.state.as_str() {
+                "FINISHED" => Ok(()),
+                "CANCELED" => Err(SchedulerError::JobFailed("the job was cancelled".into())),
+                _ => Err(SchedulerError::JobFailed(status.root_cause.clone())),
+            });
+        }
+        parts.status.send_replace(status);
+    }
+
+    fn publish_cluster_metrics(&self) {
+        let running = self.master.jobs().filter(|job| !job.state().is_terminal()).count();
+        super::metrics::update_cluster(self.master.pool(), running);
+    }
+
+    /// Starts a job; false when its id is known already.
+    pub(super) fn submit(&mut self, submission: Submission, storage: Arc<dyn CheckpointStorage>) -> bool {
+        let job = submission.job.clone();
+        if self.master.find(job.as_str()).is_ok() {
+            return false;
+        }
+        let collects = crate::job::topology::plan_collects(&submission.plan);
+        let rows = collects.then(|| Arc::new(CollectQueue::default()));
+        let metrics = JobMetrics::new(&job, &submission.plan.name);
+        self.jobs.insert(job.clone(), JobParts { storage, status: watch::Sender::default(), rows, metrics });
+        let (created, actions) = self.master.submit(submission, self.clock.now_ms());
+        self.carry_out(actions);
+        self.publish(&job);
+        created
+    }
+
+    pub(super) fn savepoint(&mut self, job: JobId, target: Option<String>, answer: oneshot::Sender<Result<String>>) {
+        let request = self.next_savepoint;
+        self.next_savepoint += 1;
+        self.savepoints.insert(request, answer);
+        self.event(Event::Job { job, event: JobEvent::Savepoint { request, target } });
+    }
+
+    pub(super) fn watch(&self, job: &str) -> Result<watch::Receiver<v1::JobStatus>> {
+        let id = self.master.find(job)?.id();
+        let parts = self.jobs.get(id).ok_or_else(|| SchedulerError::UnknownJob(job.to_owned()))?;
+        Ok(parts.status.subscribe())
+    }
+
+    pub(super) fn rows(&self, job: &str) -> Result<(JobId, Arc<CollectQueue>)> {
+        let id = self.master.find(job)?.id();
+        let rows = self.jobs.get(id).and_then(|parts| parts.rows.clone());
+        let rows = rows.ok_or_else(|| {
+            SchedulerError::Precondition(format!("job {job} has no sink \"collect\": its rows go elsewhere"))
+        })?;
+        Ok((id.clone(), rows))
+    }
+}

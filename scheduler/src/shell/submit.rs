@@ -1,0 +1,109 @@
+//! From a job graph to a [`Submission`]: planning, checks of connectors, coordinators, storage.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hurtig_graph::config::keys;
+use hurtig_graph::connector::{ConnectorCatalog, ConnectorError};
+use hurtig_graph::coordinator::OperatorCoordinator;
+use hurtig_graph::error::{ErrorKind, GraphError};
+use hurtig_graph::ids::JobId;
+use hurtig_graph::job::{ExprResolver, JobPlan, plan};
+use hurtig_graph::schema::RowSchema;
+use hurtig_proto::v1;
+use hurtig_proto::v1::operator::Kind;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{JobManagerConfig, SqlHandler, StorageFactory};
+use crate::error::{Result, SchedulerError};
+use crate::job::Submission;
+use crate::settings::JobSettings;
+use crate::storage::CheckpointStorage;
+
+/// What planning needs.
+pub(super) struct SubmitContext {
+    pub(super) config: JobManagerConfig,
+    pub(super) catalog: Arc<dyn ConnectorCatalog>,
+    pub(super) resolver: Arc<dyn ExprResolver>,
+    pub(super) storage: StorageFactory,
+    pub(super) sql: Option<Arc<dyn SqlHandler>>,
+}
+
+impl SubmitContext {
+    /// Everything that can fail does so here, before there is a job. May block.
+    pub(super) fn prepare(&self, job: JobId, graph: &v1::JobGraph) -> Result<(Submission, Arc<dyn CheckpointStorage>)> {
+        self.check_connectors(graph)?;
+        let plan = plan(graph, self.resolver.as_ref(), &self.config.configuration)?;
+        let settings = JobSettings::read(&plan.configuration)?;
+        let coordinators = self.coordinators(&plan)?;
+        let directory = self.checkpoint_directory(&plan, &settings);
+        let storage = (self.storage)(&job, &directory, &plan.configuration)?;
+        let checkpoint_directory = storage.directory();
+        let seed = xxh3_64(job.as_str().as_bytes());
+        Ok((Submission { job, plan, settings, coordinators, checkpoint_directory, seed }, storage))
+    }
+
+    fn check_connectors(&self, graph: &v1::JobGraph) -> Result<()> {
+        for (i, vertex) in graph.vertices.iter().enumerate() {
+            let kind = vertex.operator.as_ref().and_then(|operator| operator.kind.as_ref());
+            let (path, checked) = match kind {
+                Some(Kind::Source(source)) => {
+                    let path = format!("vertices[{i}].operator.source");
+                    let schema = schema_at(&path, source.schema.as_ref())?;
+                    (path, self.catalog.source(&source.options, &schema).map(|_| ()))
+                }
+                Some(Kind::Sink(sink)) => {
+                    let path = format!("vertices[{i}].operator.sink");
+                    let schema = schema_at(&path, sink.schema.as_ref())?;
+                    (path, self.catalog.sink(&sink.options, &schema).map(|_| ()))
+                }
+                _ => continue,
+            };
+            checked.map_err(|error| connector_error(&path, error))?;
+        }
+        Ok(())
+    }
+
+    fn coordinators(&self, plan: &JobPlan) -> Result<BTreeMap<String, Box<dyn OperatorCoordinator>>> {
+        let mut coordinators = BTreeMap::new();
+        for operator in plan.vertices.iter().flat_map(|vertex| &vertex.operators) {
+            if let Some(Kind::Source(source)) = &operator.kind
+                && let Some(coordinator) = self.catalog.source_coordinator(&source.options)?
+            {
+                coordinators.insert(operator.uid.clone(), coordinator);
+            }
+        }
+        Ok(coordinators)
+    }
+
+    /// The folder of all checkpoints. Without one a folder below the JobManager's own is used, which
+    /// other machines cannot reach.
+    fn checkpoint_directory(&self, plan: &JobPlan, settings: &JobSettings) -> String {
+        if let Some(directory) = plan.configuration.text(&keys::CHECKPOINTING_DIRECTORY).filter(|d| !d.is_empty()) {
+            return directory.to_owned();
+        }
+        let directory = format!("file://{}", self.config.temp_dir.join("checkpoints").display());
+        if settings.checkpoints.interval_ms.is_some() {
+            tracing::warn!(
+                "execution.checkpointing.dir is not set: checkpoints go to {directory}, which is lost with this \
+                 JobManager and out of reach for TaskManagers on other machines"
+            );
+        }
+        directory
+    }
+}
+
+fn schema_at(path: &str, schema: Option<&v1::Schema>) -> Result<RowSchema> {
+    let schema = schema.cloned().unwrap_or_default();
+    RowSchema::from_proto(&schema).map_err(|error| match error {
+        GraphError::Graph { path: inner, reason } => GraphError::at(format!("{path}.schema.{inner}"), reason).into(),
+        other => GraphError::at(format!("{path}.schema"), other.to_string()).into(),
+    })
+}
+
+fn connector_error(path: &str, error: ConnectorError) -> SchedulerError {
+    match error.kind {
+        ErrorKind::Validation | ErrorKind::Config => GraphError::at(format!("{path}.options"), error.message).into(),
+        kind => SchedulerError::Other { kind, message: format!("{path}: {}", error.message) },
+    }
+}
