@@ -45,9 +45,6 @@ impl Default for Connectors {
     fn default() -> Self {
         Connectors::empty()
             .with_source("filesystem", Arc::new(crate::filesystem::FilesystemConnector))
-            .with_source("nexmark", Arc::new(crate::nexmark::NexmarkConnector))
-            .with_source("datagen", Arc::new(crate::datagen::DatagenConnector))
-            .with_sink("filesystem", Arc::new(crate::filesystem::FilesystemConnector))
             .with_sink("print", Arc::new(crate::print::PrintConnector))
             .with_sink("blackhole", Arc::new(crate::blackhole::BlackholeConnector))
             .with_sink("collect", Arc::new(crate::collect::CollectConnector))
@@ -176,15 +173,16 @@ mod tests {
     fn what_is_wrong_with_options_is_said() {
         assert!(refused(&[]).message.contains("'connector'"));
         let e = refused(&[("connector", "fliesystem")]);
-        assert!(e.message.contains("available identifiers are datagen, filesystem, nexmark"), "{e:?}");
+        assert!(e.message.contains("available identifiers are filesystem"), "{e:?}");
         assert_eq!(refused(&[("connector", "kafka")]).kind, ErrorKind::Unsupported);
         assert!(refused(&[("connector", "print")]).message.contains("only be used as a sink"));
         assert!(refused(&[("connector", "filesystem"), ("format", "csv")]).message.contains("missing: path"));
         assert!(refused(&[("connector", "filesystem"), ("path", "/x")]).message.contains("missing: format"));
-        let e = refused(&[("connector", "datagen"), ("rows-per-secnd", "1")]);
-        assert!(e.message.contains("rows-per-secnd") && e.message.contains("rows-per-second"), "{e:?}");
-        let e = refused(&[("connector", "datagen"), ("rows-per-second", "many")]);
-        assert!(e.message.contains("rows-per-second") && e.message.contains("many"), "{e:?}");
+        let e = refused(&[("connector", "filesystem"), ("path", "/x"), ("format", "csv"), ("paht", "/x")]);
+        assert!(e.message.contains(": paht; supported") && e.message.contains("path"), "{e:?}");
+        let e =
+            refused(&[("connector", "filesystem"), ("path", "/x"), ("format", "csv"), ("scan.split.max-size", "big")]);
+        assert!(e.message.contains("scan.split.max-size") && e.message.contains("big"), "{e:?}");
     }
 
     #[test]

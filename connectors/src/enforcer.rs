@@ -5,17 +5,8 @@ use arrow::buffer::NullBuffer;
 use hurtig_engine::operator::{Collector, Flow, Operator, OperatorContext, OperatorSnapshot};
 use hurtig_engine::{Batch, EngineError, Result};
 use hurtig_graph::RowSchema;
-use hurtig_graph::config::{ConfigOption, Configuration, ValueType};
-
-use crate::options::option;
-
-/// The configuration key.
-pub const NOT_NULL_ENFORCER: ConfigOption = option(
-    "table.exec.sink.not-null-enforcer",
-    ValueType::Enum(&["ERROR", "DROP"]),
-    Some("ERROR"),
-    "What happens to a row with NULL in a NOT NULL column of a sink: the job fails, or the row is dropped.",
-);
+use hurtig_graph::config::Configuration;
+use hurtig_graph::config::keys::NOT_NULL_ENFORCER;
 
 /// Checks rows against the NOT NULL columns of a table.
 pub struct NotNullEnforcer {

@@ -106,9 +106,11 @@ impl TableOptions {
         let ValueType::Enum(words) = option.value_type else {
             return Err(Error::Internal(format!("option {} is not enumerated", option.key)));
         };
-        words.iter().find(|w| w.eq_ignore_ascii_case(text.trim())).copied().ok_or_else(|| {
-            Error::Validation(format!("{}: '{text}' is not one of {}", option.key, words.join(", ")))
-        })
+        words
+            .iter()
+            .find(|w| w.eq_ignore_ascii_case(text.trim()))
+            .copied()
+            .ok_or_else(|| Error::Validation(format!("{}: '{text}' is not one of {}", option.key, words.join(", "))))
     }
 
     /// One character, with `\t` for a tab.

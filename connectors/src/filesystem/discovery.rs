@@ -15,8 +15,8 @@ use crate::formats::Format;
 /// `.` or `_` are hidden.
 pub fn discover(options: &FilesystemOptions) -> Result<Vec<FileSplit>> {
     let root = &options.path;
-    let metadata = std::fs::metadata(root)
-        .map_err(|e| Error::io(format_args!("path '{}' cannot be read", root.display()), &e))?;
+    let metadata =
+        std::fs::metadata(root).map_err(|e| Error::io(format_args!("path '{}' cannot be read", root.display()), &e))?;
     let mut files = Vec::new();
     if metadata.is_dir() {
         list(root, &mut files)?;
@@ -26,9 +26,9 @@ pub fn discover(options: &FilesystemOptions) -> Result<Vec<FileSplit>> {
     }
     let mut splits = Vec::new();
     for (path, bytes) in files {
-        let text = path.to_str().ok_or_else(|| {
-            Error::Storage(format!("the name of file '{}' is not UTF-8: rename it", path.display()))
-        })?;
+        let text = path
+            .to_str()
+            .ok_or_else(|| Error::Storage(format!("the name of file '{}' is not UTF-8: rename it", path.display())))?;
         let whole = FileSplit {
             number: 0,
             path: text.to_owned(),

@@ -44,13 +44,8 @@ struct Shared<T> {
 impl<T: Send + 'static> Fetcher<T> {
     /// Begins to fetch at once.
     pub fn new(producer: Producer<T>, executor: Arc<dyn BackgroundExecutor>, waker: Waker) -> Fetcher<T> {
-        let shared = Shared {
-            producer: Some(producer),
-            ready: VecDeque::new(),
-            failed: None,
-            ended: false,
-            dropped: false,
-        };
+        let shared =
+            Shared { producer: Some(producer), ready: VecDeque::new(), failed: None, ended: false, dropped: false };
         let fetcher = Fetcher { shared: Arc::new(Mutex::new(shared)), executor, waker };
         fetcher.go_on();
         fetcher

@@ -24,9 +24,9 @@ pub mod split;
 
 mod columnar;
 mod fetch;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::path::PathBuf;
 
@@ -166,7 +166,9 @@ fn local_path(text: &str) -> Result<PathBuf> {
         return Ok(PathBuf::from(rest));
     }
     let parsed = url::Url::parse(text).ok().and_then(|url| url.to_file_path().ok());
-    parsed.ok_or_else(|| Error::Validation(format!("path: '{text}' is no URI of a local file: write file:///folder/file")))
+    parsed.ok_or_else(|| {
+        Error::Validation(format!("path: '{text}' is no URI of a local file: write file:///folder/file"))
+    })
 }
 
 fn is_scheme(text: &str) -> bool {

@@ -174,9 +174,10 @@ impl SourceReader for FileReader {
         for element in context.restored.list(SPLITS) {
             self.queued.push_back(decode(element, "the state of a file split")?);
         }
-        self.pacer = self.options.rows_per_second.map(|rate| {
-            Pacer::new(rate / f64::from(context.task.parallelism.max(1)), Arc::clone(&context.clock))
-        });
+        self.pacer = self
+            .options
+            .rows_per_second
+            .map(|rate| Pacer::new(rate / f64::from(context.task.parallelism.max(1)), Arc::clone(&context.clock)));
         self.context = Some(context);
         Ok(())
     }

@@ -1,8 +1,6 @@
 //! Reading single values out of Arrow columns, for everything that writes rows as text.
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, PrimitiveArray, StringArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, PrimitiveArray, StringArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
     DataType as ArrowType, Date32Type, DurationMillisecondType, Float32Type, Float64Type, Int8Type, Int16Type,
@@ -113,16 +111,15 @@ impl<'a> Column<'a> {
                 Values::List(list.offsets(), Box::new(Column::new(list.values(), &element.logical)?))
             }
             LogicalType::Map(key, value) => map(array, &key.logical, &value.logical)?.ok_or_else(mismatch)?,
-            LogicalType::Multiset(element) => {
-                map(array, &element.logical, &LogicalType::Int)?.ok_or_else(mismatch)?
-            }
+            LogicalType::Multiset(element) => map(array, &element.logical, &LogicalType::Int)?.ok_or_else(mismatch)?,
             LogicalType::Row(fields) => {
                 let rows = array.as_struct_opt().ok_or_else(mismatch)?;
                 if rows.columns().len() != fields.len() {
                     return Err(mismatch());
                 }
                 let columns = fields.iter().zip(rows.columns());
-                let columns = columns.map(|((name, ty), column)| Ok((name.as_str(), Column::new(column, &ty.logical)?)));
+                let columns =
+                    columns.map(|((name, ty), column)| Ok((name.as_str(), Column::new(column, &ty.logical)?)));
                 Values::Row(columns.collect::<Result<_>>()?)
             }
         };

@@ -8,14 +8,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BinaryArray, BooleanBuilder, Decimal128Array, NullArray, PrimitiveArray, PrimitiveBuilder, StringArray,
-};
+use arrow::array::{ArrayRef, BinaryArray, BooleanBuilder, NullArray, PrimitiveArray, PrimitiveBuilder, StringArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType as ArrowType, Date32Type, DurationMillisecondType, Float32Type, Float64Type,
-    Int8Type, Int16Type, Int32Type, Int64Type, IntervalYearMonthType, Time32MillisecondType, TimeUnit,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    ArrowPrimitiveType, DataType as ArrowType, Date32Type, DurationMillisecondType, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, IntervalYearMonthType, Time32MillisecondType, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType,
 };
 use hurtig_graph::LogicalType;
 use hurtig_graph::types::arrow_form::{LTZ_ZONE, time_unit};
@@ -141,9 +139,7 @@ pub fn scalar_column<'a>(
             let months = |t: &[u8]| int(i32::MIN.into(), i32::MAX.into())(t).map(|v| v.map(|v| v as i32));
             values.primitive::<IntervalYearMonthType>(months).map(into)
         }
-        LogicalType::IntervalDayTime => {
-            values.primitive::<DurationMillisecondType>(int(i64::MIN, i64::MAX)).map(into)
-        }
+        LogicalType::IntervalDayTime => values.primitive::<DurationMillisecondType>(int(i64::MIN, i64::MAX)).map(into),
         LogicalType::Char(_) | LogicalType::Varchar(_) => values.strings(),
         LogicalType::Binary(_) | LogicalType::Varbinary(_) => values.bytes(),
         LogicalType::Array(_) | LogicalType::Map(..) | LogicalType::Multiset(_) | LogicalType::Row(_) => {
@@ -226,7 +222,7 @@ impl<'a, F: FnMut(usize) -> Result<Option<Cow<'a, [u8]>>, String>> Values<'_, F>
 
     fn decimals(self, p: u8, s: u8) -> Result<ArrayRef, ValueError> {
         let array = self.primitive::<arrow::datatypes::Decimal128Type>(|t| scalar::parse_decimal(t, p, s).ok())?;
-        Ok(Arc::new(Decimal128Array::from(array.into_data()).with_data_type(ArrowType::Decimal128(p, s as i8))))
+        Ok(Arc::new(array.with_data_type(ArrowType::Decimal128(p, s as i8))))
     }
 
     fn timestamps(self, style: TimestampStyle, ltz: bool, unit: TimeUnit) -> Result<ArrayRef, ValueError> {

@@ -77,7 +77,9 @@ pub fn adapt(array: &ArrayRef, target: &ArrowType) -> std::result::Result<ArrayR
         (ArrowType::Struct(found), ArrowType::Struct(wanted)) => {
             let rows = array.as_struct();
             let columns = wanted.iter().map(|field| match found.find(field.name()) {
-                Some((i, _)) => adapt(rows.column(i), field.data_type()).map_err(|e| format!("field '{}': {e}", field.name())),
+                Some((i, _)) => {
+                    adapt(rows.column(i), field.data_type()).map_err(|e| format!("field '{}': {e}", field.name()))
+                }
                 None => Ok(new_null_array(field.data_type(), rows.len())),
             });
             let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
@@ -116,10 +118,7 @@ pub fn adapt(array: &ArrayRef, target: &ArrowType) -> std::result::Result<ArrayR
 fn convertible(found: &ArrowType, target: &ArrowType) -> bool {
     let text = |t: &ArrowType| matches!(t, ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View);
     let bytes = |t: &ArrowType| {
-        matches!(
-            t,
-            ArrowType::Binary | ArrowType::LargeBinary | ArrowType::BinaryView | ArrowType::FixedSizeBinary(_)
-        )
+        matches!(t, ArrowType::Binary | ArrowType::LargeBinary | ArrowType::BinaryView | ArrowType::FixedSizeBinary(_))
     };
     let decimal = |t: &ArrowType| {
         matches!(

@@ -104,10 +104,7 @@ fn tables_align_numbers_right_and_print_the_header_once() {
     let mut out = String::new();
     table.rows(&batch(&s, "{\"name\":\"ab\",\"n\":1}\n{\"n\":100}"), &mut out).unwrap();
     table.rows(&batch(&s, "{\"name\":\"c\",\"n\":7}"), &mut out).unwrap();
-    assert_eq!(
-        out,
-        "op  name  n\n--  ----  ---\n+I  ab      1\n+I  NULL  100\n+I  c       7\n"
-    );
+    assert_eq!(out, "op  name  n\n--  ----  ---\n+I  ab      1\n+I  NULL  100\n+I  c       7\n");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ListArray, StructArray};
+use arrow::array::{ArrayRef, ListArray, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::DataType as ArrowType;
 use hurtig_graph::{DataType, LogicalType, RowSchema};
@@ -202,9 +202,9 @@ impl<'a> Builder<'a> {
             }
             offsets.push(offset(texts.len()).map_err(|e| (row, e))?);
         }
-        let values = self.scalars(element, &texts).map_err(|(i, reason)| {
-            (offsets.partition_point(|&o| o as usize <= i).saturating_sub(1), reason)
-        })?;
+        let values = self
+            .scalars(element, &texts)
+            .map_err(|(i, reason)| (offsets.partition_point(|&o| o as usize <= i).saturating_sub(1), reason))?;
         let ArrowType::List(field) = ty.to_arrow() else { return Err((0, format!("{ty} is not a list"))) };
         let array = ListArray::try_new(field, OffsetBuffer::new(offsets.into()), values, nulls(valid));
         Ok(Arc::new(array.map_err(|e| (0, e.to_string()))?))

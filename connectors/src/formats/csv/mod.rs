@@ -32,7 +32,8 @@ const IGNORE_PARSE_ERRORS: ConfigOption = option(
 const ARRAY_DELIMITER: ConfigOption =
     option("csv.array-element-delimiter", ValueType::String, Some(";"), "Between the elements of an ARRAY or ROW.");
 const ESCAPE: ConfigOption = option("csv.escape-character", ValueType::String, None, "Takes the meaning of the next.");
-const NULL_LITERAL: ConfigOption = option("csv.null-literal", ValueType::String, None, "The text that stands for NULL.");
+const NULL_LITERAL: ConfigOption =
+    option("csv.null-literal", ValueType::String, None, "The text that stands for NULL.");
 const SCIENTIFIC: ConfigOption = option(
     "csv.write-bigdecimal-in-scientific-notation",
     ValueType::Bool,

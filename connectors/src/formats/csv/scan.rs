@@ -134,7 +134,11 @@ fn field(
         }
         if options.escape == Some(b) {
             let Some(&escaped) = data.get(end + 1) else {
-                return if at_end { Err(("the data ends in an escape character".into(), end + 1)) } else { Ok(Field::Incomplete) };
+                return if at_end {
+                    Err(("the data ends in an escape character".into(), end + 1))
+                } else {
+                    Ok(Field::Incomplete)
+                };
             };
             own.get_or_insert_with(|| data[start..end].to_vec()).push(resolve(escaped));
             end += 2;
@@ -230,7 +234,10 @@ fn quoted(
         },
         Some(&b) => {
             let next = line_end(data, behind, true).unwrap_or(data.len());
-            Err((format!("expected '{}' behind a quoted field, found '{}'", options.delimiter as char, b as char), next))
+            Err((
+                format!("expected '{}' behind a quoted field, found '{}'", options.delimiter as char, b as char),
+                next,
+            ))
         }
     }
 }

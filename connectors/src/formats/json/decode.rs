@@ -61,11 +61,7 @@ impl JsonDecoder {
             names: Names::new(fields.iter().map(|(n, _)| n.as_str())),
             spans: vec![Vec::new(); fields.len()],
             starts: Vec::new(),
-            rules: TextRules {
-                style: options.style,
-                short_dates: false,
-                ignore_errors: options.ignore_parse_errors,
-            },
+            rules: TextRules { style: options.style, short_dates: false, ignore_errors: options.ignore_parse_errors },
             fields,
             options,
         }
@@ -358,8 +354,7 @@ impl ColumnBuilder<'_> {
         .map_err(|e| outer(located(e), &offsets))?;
         let value_column = self.column(value, &values).map_err(|e| outer(e, &offsets))?;
         let entries = entries(&entries_field, key_column, value_column)?;
-        let array =
-            MapArray::try_new(entries_field, OffsetBuffer::new(offsets.into()), entries, nulls(valid), false);
+        let array = MapArray::try_new(entries_field, OffsetBuffer::new(offsets.into()), entries, nulls(valid), false);
         Ok(Arc::new(array.map_err(|e| failed(0, e.to_string()))?))
     }
 }

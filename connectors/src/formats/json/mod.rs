@@ -41,12 +41,8 @@ const MAP_NULL_KEY_MODE: ConfigOption = option(
 );
 const MAP_NULL_KEY_LITERAL: ConfigOption =
     option("json.map-null-key.literal", ValueType::String, Some("null"), "The key written in mode LITERAL.");
-const DECIMAL_AS_PLAIN: ConfigOption = option(
-    "json.encode.decimal-as-plain-number",
-    ValueType::Bool,
-    Some("false"),
-    "Write 100000 instead of 1E+5.",
-);
+const DECIMAL_AS_PLAIN: ConfigOption =
+    option("json.encode.decimal-as-plain-number", ValueType::Bool, Some("false"), "Write 100000 instead of 1E+5.");
 const IGNORE_NULL_FIELDS: ConfigOption =
     option("json.encode.ignore-null-fields", ValueType::Bool, Some("false"), "Leave out fields that are NULL.");
 
