@@ -1,0 +1,343 @@
+//! Calls: functions with rules of their own, then the registry; constructors and access.
+
+use hurtig_graph::{DataType, Expr, ExprKind, Literal, LogicalType as T};
+use sqlparser::ast::{Expr as Ast, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned};
+
+use super::expr::Binder;
+use super::operators::{arithmetic, case, cast, coalesce, comparison, condition, unify};
+use super::types::length;
+use super::literal;
+use crate::error::SqlError;
+use crate::functions;
+
+/// A scalar function call.
+pub(super) fn function(binder: &mut Binder<'_, '_>, function: &Function) -> Result<Expr, SqlError> {
+    let name = function.name.to_string().trim_matches('`').to_uppercase();
+    if function.over.is_some() {
+        return Err(SqlError::unsupported(format!("{name} OVER here is"), function.name.span()));
+    }
+    if function.filter.is_some() || !function.within_group.is_empty() || function.null_treatment.is_some() {
+        return Err(SqlError::validation(format!("{name} is no aggregate: it takes no FILTER, WITHIN GROUP or NULLS clause")));
+    }
+    let asts = plain_arguments(&name, &function.args)?;
+    if let ("TIMESTAMPADD" | "TIMESTAMPDIFF", [unit, a, b]) = (name.as_str(), asts.as_slice()) {
+        let unit = unit_argument(unit)?;
+        let (a, b) = (binder.bind(a)?, binder.bind(b)?);
+        return if name == "TIMESTAMPADD" { timestamp_add(&unit, a, b) } else { timestamp_diff(&unit, a, b) };
+    }
+    let arguments = asts.iter().map(|a| binder.bind(a)).collect::<Result<Vec<_>, _>>()?;
+    match special(&name, arguments)? {
+        Special::Done(expr) => Ok(*expr),
+        Special::Other(arguments) => functions::call(&name, arguments).unwrap_or_else(|| {
+            Err(SqlError::validation(format!(
+                "there is no function {name}: check its spelling, or register it"
+            )))
+        }),
+    }
+}
+
+/// The arguments, none of them named, `*` or DISTINCT.
+fn plain_arguments(name: &str, arguments: &FunctionArguments) -> Result<Vec<Ast>, SqlError> {
+    let list = match arguments {
+        FunctionArguments::None => return Ok(Vec::new()),
+        FunctionArguments::List(list) => list,
+        FunctionArguments::Subquery(query) => {
+            return Err(SqlError::unsupported(format!("subqueries as arguments of {name} are"), query.span()));
+        }
+    };
+    if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
+        return Err(SqlError::validation(format!("{name} is no aggregate: it takes neither DISTINCT nor clauses")));
+    }
+    list.args
+        .iter()
+        .map(|argument| match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Ok(expr.clone()),
+            other => Err(SqlError::validation(format!("{name} cannot take the argument '{other}'"))),
+        })
+        .collect()
+}
+
+/// A unit given as a bare word, as the first argument of TIMESTAMPADD.
+fn unit_argument(expr: &Ast) -> Result<String, SqlError> {
+    match expr {
+        Ast::Identifier(ident) if ident.quote_style.is_none() => {
+            let unit = ident.value.to_uppercase();
+            let unit = unit.strip_prefix("SQL_TSI_").unwrap_or(&unit);
+            Ok(if unit == "FRAC_SECOND" { "MICROSECOND" } else { unit }.to_owned())
+        }
+        other => Err(SqlError::validation_at(format!("'{other}' is no time unit"), other.span())),
+    }
+}
+
+enum Special {
+    Done(Box<Expr>),
+    /// Left to the registry.
+    Other(Vec<Expr>),
+}
+
+/// Functions whose types the registry's tables cannot express.
+fn special(name: &str, mut arguments: Vec<Expr>) -> Result<Special, SqlError> {
+    let count = arguments.len();
+    let unit = match name {
+        "YEAR" | "QUARTER" | "MONTH" | "WEEK" | "HOUR" | "MINUTE" | "SECOND" => Some(name),
+        "DAYOFYEAR" => Some("DOY"),
+        "DAYOFMONTH" => Some("DAY"),
+        "DAYOFWEEK" => Some("DOW"),
+        _ => None,
+    };
+    let expr = match (name, count) {
+        ("IF", 3) => {
+            let otherwise = arguments.pop();
+            let (Some(result), Some(test)) = (arguments.pop(), arguments.pop()) else {
+                return Ok(Special::Other(arguments));
+            };
+            case(vec![(condition(test, "IF")?, result)], otherwise)?
+        }
+        ("COALESCE", 1..) | ("IFNULL", 2) => coalesce(arguments)?,
+        ("NULLIF", 2) => {
+            let (Some(other), Some(value)) = (arguments.pop(), arguments.pop()) else {
+                return Ok(Special::Other(arguments));
+            };
+            let null = Expr::literal(Literal::Null, value.data_type.with_nullable(true));
+            let equal = comparison("=", value.clone(), other)?;
+            let data_type = value.data_type.with_nullable(true);
+            Expr { kind: ExprKind::Case { branches: vec![(equal, null)], otherwise: Some(Box::new(value)) }, data_type }
+        }
+        ("GREATEST" | "LEAST", 1..) => extreme(name, arguments)?,
+        ("MOD", 2) => {
+            let (Some(b), Some(a)) = (arguments.pop(), arguments.pop()) else {
+                return Ok(Special::Other(arguments));
+            };
+            arithmetic("MOD", a, b)?
+        }
+        ("LTRIM" | "RTRIM" | "BTRIM", 1 | 2) => {
+            let set = if count == 2 { arguments.pop() } else { None };
+            let Some(text) = arguments.pop() else { return Ok(Special::Other(arguments)) };
+            match name {
+                "LTRIM" => trim("LEADING", text, set, true)?,
+                "RTRIM" => trim("TRAILING", text, set, true)?,
+                _ => trim("BOTH", text, set, false)?,
+            }
+        }
+        ("ELT", 2..) => elt(arguments)?,
+        ("TYPEOF", 1 | 2) => {
+            let Some(first) = arguments.first() else { return Ok(Special::Other(arguments)) };
+            let full = matches!(arguments.get(1).map(|a| &a.kind), Some(ExprKind::Literal(Literal::Boolean(true))));
+            Expr::literal(Literal::String(type_text(&first.data_type, full)), T::STRING.nullable())
+        }
+        ("CURRENT_WATERMARK", 1) => match &arguments[0].data_type.logical {
+            ty if ty.is_timestamp() => Expr::call(name, Vec::new(), ty.clone().nullable()),
+            other => {
+                return Err(SqlError::validation(format!("CURRENT_WATERMARK takes a rowtime column, not {other}")));
+            }
+        },
+        ("CARDINALITY", 1) => collection_size(arguments)?,
+        _ => match (unit, arguments.pop()) {
+            (Some(unit), Some(value)) if count == 1 => extract(unit, value)?,
+            (_, last) => {
+                arguments.extend(last);
+                return Ok(Special::Other(arguments));
+            }
+        },
+    };
+    Ok(Special::Done(Box::new(expr)))
+}
+
+fn type_text(ty: &DataType, full: bool) -> String {
+    let text = ty.to_string();
+    let text = text.replace("INTERVAL DAY TO SECOND(3)", "INTERVAL SECOND(3)").replace("INTERVAL YEAR TO MONTH", "INTERVAL MONTH");
+    if full { text.replace("STRING", "VARCHAR(2147483647)").replace("BYTES", "VARBINARY(2147483647)") } else { text }
+}
+
+fn extreme(name: &str, arguments: Vec<Expr>) -> Result<Expr, SqlError> {
+    if arguments.iter().any(|a| a.data_type.logical == T::Null) {
+        return Err(super::bare_null());
+    }
+    let (mut arguments, common) = unify(arguments, name)?;
+    if matches!(common, T::Array(_) | T::Map(..) | T::Multiset(_) | T::Row(_)) {
+        return Err(SqlError::validation(format!("{name} cannot order values of type {common}")));
+    }
+    if arguments.len() == 1
+        && let Some(only) = arguments.pop()
+    {
+        return Ok(only);
+    }
+    let nullable = arguments.iter().any(|a| a.data_type.nullable);
+    Ok(Expr::call(name, arguments, DataType { logical: common, nullable }))
+}
+
+fn elt(mut arguments: Vec<Expr>) -> Result<Expr, SqlError> {
+    let choices = arguments.split_off(1);
+    let index = match arguments.pop() {
+        Some(index) if index.data_type.logical.is_integer() => cast(index, &T::BigInt),
+        _ => return Err(SqlError::validation("the first argument of ELT must be an integer")),
+    };
+    if let ExprKind::Cast { input, .. } = &index.kind
+        && matches!(input.kind, ExprKind::Literal(Literal::Int(n)) if n < 0)
+    {
+        return Err(SqlError::validation("the index of ELT must not be negative"));
+    }
+    let (mut choices, common) = unify(choices, "ELT")?;
+    if !common.is_string() && !common.is_binary() {
+        return Err(SqlError::validation(format!("ELT chooses among strings, not {common}")));
+    }
+    choices.insert(0, index);
+    Ok(Expr::call("ELT", choices, common.nullable()))
+}
+
+/// TRIM; without `set` spaces go. The result is as long as the text at most.
+pub(super) fn trim(side: &str, text: Expr, set: Option<Expr>, keeps_length: bool) -> Result<Expr, SqlError> {
+    let set = set.unwrap_or_else(|| literal::string(" "));
+    for argument in [&text, &set] {
+        if !argument.data_type.logical.is_string() {
+            return Err(SqlError::validation(format!("TRIM takes strings, not {}", argument.data_type.logical)));
+        }
+    }
+    let nullable = text.data_type.nullable || set.data_type.nullable;
+    let logical = if keeps_length { T::Varchar(length(&text.data_type.logical)) } else { T::STRING };
+    Ok(Expr::call("TRIM", vec![literal::string(side), set, text], DataType { logical, nullable }))
+}
+
+const TIME_UNITS: [&str; 6] = ["HOUR", "MINUTE", "SECOND", "MILLISECOND", "MICROSECOND", "NANOSECOND"];
+const DATE_UNITS: [&str; 11] =
+    ["MILLENNIUM", "CENTURY", "DECADE", "YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "DOY", "DOW", "EPOCH"];
+
+fn check_unit(name: &str, unit: &str, ty: &T) -> Result<(), SqlError> {
+    let time = TIME_UNITS.contains(&unit);
+    let date = DATE_UNITS.contains(&unit) || unit == "ISODOW" || unit == "ISOYEAR";
+    let fits = match ty {
+        T::Date | T::Timestamp(_) | T::TimestampLtz(_) => time || date,
+        T::Time(_) => time || unit == "EPOCH",
+        T::IntervalDayTime => time || matches!(unit, "DAY" | "EPOCH"),
+        T::IntervalYearMonth => matches!(unit, "YEAR" | "QUARTER" | "MONTH" | "DECADE" | "CENTURY" | "MILLENNIUM"),
+        _ => return Err(SqlError::validation(format!("{name} takes a date, a time, a timestamp or an interval, not {ty}"))),
+    };
+    if fits { Ok(()) } else { Err(SqlError::validation(format!("{name}: {unit} is no unit of {ty}"))) }
+}
+
+/// EXTRACT(unit FROM value).
+pub(super) fn extract(unit: &str, value: Expr) -> Result<Expr, SqlError> {
+    check_unit("EXTRACT", unit, &value.data_type.logical)?;
+    let nullable = value.data_type.nullable;
+    Ok(Expr::call("EXTRACT", vec![literal::string(unit), value], DataType { logical: T::BigInt, nullable }))
+}
+
+/// FLOOR(value TO unit), CEIL(value TO unit).
+pub(super) fn round_to_unit(name: &str, value: Expr, unit: &str) -> Result<Expr, SqlError> {
+    let ty = &value.data_type.logical;
+    if !ty.is_temporal() {
+        return Err(SqlError::validation(format!("{name} TO {unit} takes a date, a time or a timestamp, not {ty}")));
+    }
+    check_unit(name, unit, ty)?;
+    let data_type = value.data_type.clone();
+    Ok(Expr::call(name, vec![value, literal::string(unit)], data_type))
+}
+
+fn timestamp_add(unit: &str, count: Expr, value: Expr) -> Result<Expr, SqlError> {
+    let ty = value.data_type.logical.clone();
+    if !count.data_type.logical.is_integer() || !ty.is_temporal() {
+        return Err(SqlError::validation(format!(
+            "TIMESTAMPADD takes an integer and a date, time or timestamp, not {} and {ty}",
+            count.data_type.logical
+        )));
+    }
+    let result = match (&ty, unit) {
+        (_, "MICROSECOND" | "NANOSECOND") => {
+            return Err(SqlError::validation(format!("TIMESTAMPADD cannot add {unit}")));
+        }
+        (T::Date, "HOUR" | "MINUTE" | "SECOND" | "MILLISECOND") => T::Timestamp(6),
+        (T::Timestamp(p), "MILLISECOND") => T::Timestamp(*p.max(&3)),
+        (T::TimestampLtz(p), "MILLISECOND") => T::TimestampLtz(*p.max(&3)),
+        (other, "HOUR" | "MINUTE" | "SECOND" | "MILLISECOND" | "DAY" | "WEEK" | "MONTH" | "QUARTER" | "YEAR"
+            | "DECADE" | "CENTURY" | "MILLENNIUM") => other.clone(),
+        (_, other) => return Err(SqlError::validation(format!("TIMESTAMPADD knows no unit {other}"))),
+    };
+    let nullable = count.data_type.nullable || value.data_type.nullable;
+    let arguments = vec![literal::string(unit), count, value];
+    Ok(Expr::call("TIMESTAMPADD", arguments, DataType { logical: result, nullable }))
+}
+
+fn timestamp_diff(unit: &str, from: Expr, to: Expr) -> Result<Expr, SqlError> {
+    let (a, b) = (&from.data_type.logical, &to.data_type.logical);
+    let instant = |t: &T| matches!(t, T::TimestampLtz(_));
+    if !a.is_temporal() || !b.is_temporal() || instant(a) != instant(b) {
+        return Err(SqlError::validation(format!("TIMESTAMPDIFF cannot compare {a} and {b}: CAST one of them")));
+    }
+    if !TIME_UNITS.contains(&unit) && !DATE_UNITS[..8].contains(&unit) {
+        return Err(SqlError::validation(format!("TIMESTAMPDIFF knows no unit {unit}")));
+    }
+    let logical = if unit == "NANOSECOND" { T::BigInt } else { T::Int };
+    let nullable = from.data_type.nullable || to.data_type.nullable;
+    Ok(Expr::call("TIMESTAMPDIFF", vec![literal::string(unit), from, to], DataType { logical, nullable }))
+}
+
+/// ARRAY[...].
+pub(super) fn array(elements: Vec<Expr>) -> Result<Expr, SqlError> {
+    if elements.is_empty() {
+        return Err(SqlError::validation("ARRAY needs at least one element"));
+    }
+    let (elements, common) = unify(elements, "ARRAY")?;
+    let nullable = elements.iter().any(|e| e.data_type.nullable);
+    let item = DataType { logical: common, nullable };
+    Ok(Expr::call("ARRAY", elements, T::Array(Box::new(item)).not_null()))
+}
+
+/// ROW(...) and (a, b).
+pub(super) fn row(fields: Vec<Expr>) -> Expr {
+    let types = fields.iter().enumerate().map(|(i, f)| (format!("EXPR${i}"), f.data_type.clone())).collect();
+    Expr::call("ROW", fields, T::Row(types).not_null())
+}
+
+/// `row.name`.
+pub(super) fn field(row: Expr, name: &str) -> Result<Expr, SqlError> {
+    let T::Row(fields) = &row.data_type.logical else {
+        return Err(SqlError::validation(format!("'{name}' is no field: {} is no ROW", row.data_type.logical)));
+    };
+    let Some(position) = fields.iter().position(|(field, _)| field == name) else {
+        let names: Vec<&str> = fields.iter().map(|(n, _)| n.as_str()).collect();
+        return Err(SqlError::validation(format!("there is no field '{name}': fields are {}", names.join(", "))));
+    };
+    let field = &fields[position].1;
+    let data_type = field.with_nullable(field.nullable || row.data_type.nullable);
+    let index = Expr::literal(Literal::Int(position as i64), T::Int.not_null());
+    Ok(Expr::call("FIELD", vec![row, index], data_type))
+}
+
+/// `array[index]`, `map[key]`.
+pub(super) fn item(value: Expr, index: Expr) -> Result<Expr, SqlError> {
+    match value.data_type.logical.clone() {
+        T::Array(element) => {
+            if !index.data_type.logical.is_integer() {
+                return Err(SqlError::validation(format!("an array is indexed by integers, not {}", index.data_type.logical)));
+            }
+            if matches!(index.kind, ExprKind::Literal(Literal::Int(n)) if n < 1) {
+                return Err(SqlError::validation("array positions start at 1"));
+            }
+            Ok(Expr::call("ITEM", vec![value, cast(index, &T::BigInt)], element.with_nullable(true)))
+        }
+        T::Map(key, element) => {
+            let key = cast_key(index, &key)?;
+            Ok(Expr::call("ITEM", vec![value, key], element.with_nullable(true)))
+        }
+        other => Err(SqlError::validation(format!("{other} has no elements"))),
+    }
+}
+
+fn cast_key(index: Expr, key: &DataType) -> Result<Expr, SqlError> {
+    let types = [index.data_type.clone(), key.clone()];
+    match super::types::common_type(&types) {
+        Some(_) if index.data_type.logical.is_string() => Ok(index),
+        Some(_) => Ok(cast(index, &key.logical)),
+        None => Err(SqlError::validation(format!("a map of {} keys has no key of type {}", key.logical, index.data_type.logical))),
+    }
+}
+
+fn collection_size(mut arguments: Vec<Expr>) -> Result<Expr, SqlError> {
+    match arguments.pop() {
+        Some(value) if matches!(value.data_type.logical, T::Array(_) | T::Map(..) | T::Multiset(_)) => {
+            let nullable = value.data_type.nullable;
+            Ok(Expr::call("CARDINALITY", vec![value], DataType { logical: T::Int, nullable }))
+        }
+        _ => Err(SqlError::validation("CARDINALITY takes an ARRAY, a MAP or a MULTISET")),
+    }
+}
