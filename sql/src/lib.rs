@@ -4,12 +4,15 @@
 //!
 //! | module | what |
 //! | --- | --- |
+//! | [`binder`] | expressions of the parser to typed expressions |
 //! | [`error`] | what is wrong with a statement, and where |
 //! | [`session`] | catalog, settings, statements |
 
 #![forbid(missing_docs)]
 
+pub mod binder;
 pub mod error;
+mod functions;
 pub mod session;
 
 pub use error::{Position, SqlError};

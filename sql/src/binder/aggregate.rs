@@ -28,9 +28,27 @@ pub struct BoundAggregate {
 }
 
 const NAMES: [&str; 21] = [
-    "COUNT", "SUM", "SUM0", "$SUM0", "AVG", "MIN", "MAX", "FIRST_VALUE", "LAST_VALUE", "LISTAGG", "COLLECT",
-    "ARRAY_AGG", "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE", "VAR_POP", "VAR_SAMP", "SINGLE_VALUE",
-    "JSON_OBJECTAGG", "JSON_ARRAYAGG",
+    "COUNT",
+    "SUM",
+    "SUM0",
+    "$SUM0",
+    "AVG",
+    "MIN",
+    "MAX",
+    "FIRST_VALUE",
+    "LAST_VALUE",
+    "LISTAGG",
+    "COLLECT",
+    "ARRAY_AGG",
+    "STDDEV",
+    "STDDEV_POP",
+    "STDDEV_SAMP",
+    "VARIANCE",
+    "VAR_POP",
+    "VAR_SAMP",
+    "SINGLE_VALUE",
+    "JSON_OBJECTAGG",
+    "JSON_ARRAYAGG",
 ];
 
 /// Whether `name` is that of an aggregate function.
@@ -77,7 +95,8 @@ pub(super) fn bind(binder: &Binder<'_, '_>, name: &str, function: &Function) -> 
     }
     if name == "LISTAGG" && args.len() == 2 {
         let separator = args.pop().as_ref().and_then(literal_text).map(str::to_owned);
-        parameters.push(separator.ok_or_else(|| SqlError::validation("the separator of LISTAGG must be a string literal"))?);
+        parameters
+            .push(separator.ok_or_else(|| SqlError::validation("the separator of LISTAGG must be a string literal"))?);
     }
     if !star && args.len() != 1 {
         return Err(SqlError::validation(format!("{name} takes one argument, not {}", args.len())));

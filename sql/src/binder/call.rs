@@ -4,9 +4,9 @@ use hurtig_graph::{DataType, Expr, ExprKind, Literal, LogicalType as T};
 use sqlparser::ast::{Expr as Ast, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned};
 
 use super::expr::Binder;
+use super::literal;
 use super::operators::{arithmetic, case, cast, coalesce, comparison, condition, unify};
 use super::types::length;
-use super::literal;
 use crate::error::SqlError;
 use crate::functions;
 
@@ -17,7 +17,9 @@ pub(super) fn function(binder: &mut Binder<'_, '_>, function: &Function) -> Resu
         return Err(SqlError::unsupported(format!("{name} OVER here is"), function.name.span()));
     }
     if function.filter.is_some() || !function.within_group.is_empty() || function.null_treatment.is_some() {
-        return Err(SqlError::validation(format!("{name} is no aggregate: it takes no FILTER, WITHIN GROUP or NULLS clause")));
+        return Err(SqlError::validation(format!(
+            "{name} is no aggregate: it takes no FILTER, WITHIN GROUP or NULLS clause"
+        )));
     }
     let asts = plain_arguments(&name, &function.args)?;
     if let ("TIMESTAMPADD" | "TIMESTAMPDIFF", [unit, a, b]) = (name.as_str(), asts.as_slice()) {
@@ -29,9 +31,7 @@ pub(super) fn function(binder: &mut Binder<'_, '_>, function: &Function) -> Resu
     match special(&name, arguments)? {
         Special::Done(expr) => Ok(*expr),
         Special::Other(arguments) => functions::call(&name, arguments).unwrap_or_else(|| {
-            Err(SqlError::validation(format!(
-                "there is no function {name}: check its spelling, or register it"
-            )))
+            Err(SqlError::validation(format!("there is no function {name}: check its spelling, or register it")))
         }),
     }
 }
@@ -145,7 +145,9 @@ fn special(name: &str, mut arguments: Vec<Expr>) -> Result<Special, SqlError> {
 
 fn type_text(ty: &DataType, full: bool) -> String {
     let text = ty.to_string();
-    let text = text.replace("INTERVAL DAY TO SECOND(3)", "INTERVAL SECOND(3)").replace("INTERVAL YEAR TO MONTH", "INTERVAL MONTH");
+    let text = text
+        .replace("INTERVAL DAY TO SECOND(3)", "INTERVAL SECOND(3)")
+        .replace("INTERVAL YEAR TO MONTH", "INTERVAL MONTH");
     if full { text.replace("STRING", "VARCHAR(2147483647)").replace("BYTES", "VARBINARY(2147483647)") } else { text }
 }
 
@@ -210,7 +212,11 @@ fn check_unit(name: &str, unit: &str, ty: &T) -> Result<(), SqlError> {
         T::Time(_) => time || unit == "EPOCH",
         T::IntervalDayTime => time || matches!(unit, "DAY" | "EPOCH"),
         T::IntervalYearMonth => matches!(unit, "YEAR" | "QUARTER" | "MONTH" | "DECADE" | "CENTURY" | "MILLENNIUM"),
-        _ => return Err(SqlError::validation(format!("{name} takes a date, a time, a timestamp or an interval, not {ty}"))),
+        _ => {
+            return Err(SqlError::validation(format!(
+                "{name} takes a date, a time, a timestamp or an interval, not {ty}"
+            )));
+        }
     };
     if fits { Ok(()) } else { Err(SqlError::validation(format!("{name}: {unit} is no unit of {ty}"))) }
 }
@@ -248,8 +254,11 @@ fn timestamp_add(unit: &str, count: Expr, value: Expr) -> Result<Expr, SqlError>
         (T::Date, "HOUR" | "MINUTE" | "SECOND" | "MILLISECOND") => T::Timestamp(6),
         (T::Timestamp(p), "MILLISECOND") => T::Timestamp(*p.max(&3)),
         (T::TimestampLtz(p), "MILLISECOND") => T::TimestampLtz(*p.max(&3)),
-        (other, "HOUR" | "MINUTE" | "SECOND" | "MILLISECOND" | "DAY" | "WEEK" | "MONTH" | "QUARTER" | "YEAR"
-            | "DECADE" | "CENTURY" | "MILLENNIUM") => other.clone(),
+        (
+            other,
+            "HOUR" | "MINUTE" | "SECOND" | "MILLISECOND" | "DAY" | "WEEK" | "MONTH" | "QUARTER" | "YEAR" | "DECADE"
+            | "CENTURY" | "MILLENNIUM",
+        ) => other.clone(),
         (_, other) => return Err(SqlError::validation(format!("TIMESTAMPADD knows no unit {other}"))),
     };
     let nullable = count.data_type.nullable || value.data_type.nullable;
@@ -308,7 +317,10 @@ pub(super) fn item(value: Expr, index: Expr) -> Result<Expr, SqlError> {
     match value.data_type.logical.clone() {
         T::Array(element) => {
             if !index.data_type.logical.is_integer() {
-                return Err(SqlError::validation(format!("an array is indexed by integers, not {}", index.data_type.logical)));
+                return Err(SqlError::validation(format!(
+                    "an array is indexed by integers, not {}",
+                    index.data_type.logical
+                )));
             }
             if matches!(index.kind, ExprKind::Literal(Literal::Int(n)) if n < 1) {
                 return Err(SqlError::validation("array positions start at 1"));
@@ -328,7 +340,10 @@ fn cast_key(index: Expr, key: &DataType) -> Result<Expr, SqlError> {
     match super::types::common_type(&types) {
         Some(_) if index.data_type.logical.is_string() => Ok(index),
         Some(_) => Ok(cast(index, &key.logical)),
-        None => Err(SqlError::validation(format!("a map of {} keys has no key of type {}", key.logical, index.data_type.logical))),
+        None => Err(SqlError::validation(format!(
+            "a map of {} keys has no key of type {}",
+            key.logical, index.data_type.logical
+        ))),
     }
 }
 

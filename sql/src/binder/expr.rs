@@ -144,9 +144,9 @@ impl Binder<'_, '_> {
             Ast::Subquery(_) | Ast::Exists { .. } | Ast::In { .. } => {
                 Err(SqlError::unsupported("subqueries in expressions are", expr.span()))
             }
-            Ast::ILike { .. } | Ast::RLike { .. } => {
-                Err(SqlError::validation("ILIKE and RLIKE are not part of Flink SQL: use LOWER(x) LIKE p, or REGEXP(x, p)"))
-            }
+            Ast::ILike { .. } | Ast::RLike { .. } => Err(SqlError::validation(
+                "ILIKE and RLIKE are not part of Flink SQL: use LOWER(x) LIKE p, or REGEXP(x, p)",
+            )),
             Ast::AtTimeZone { .. } => Err(SqlError::validation(
                 "AT TIME ZONE is not part of Flink SQL: use CONVERT_TZ, or CAST and the session's time zone",
             )),
@@ -182,7 +182,11 @@ impl Binder<'_, '_> {
         let written = || parts.iter().map(|p| p.value.as_str()).collect::<Vec<_>>().join(".");
         let (column, used) = self.column(parts)?.ok_or_else(|| {
             let names: Vec<&str> = self.scope.columns.iter().map(|c| c.name.as_str()).collect();
-            let known = if names.is_empty() { "there are no columns here".to_owned() } else { format!("columns are {}", names.join(", ")) };
+            let known = if names.is_empty() {
+                "there are no columns here".to_owned()
+            } else {
+                format!("columns are {}", names.join(", "))
+            };
             SqlError::validation(format!("there is no column '{}': {known}", written()))
         })?;
         if matches!(self.mode, Mode::Grouped { .. }) {
@@ -197,9 +201,11 @@ impl Binder<'_, '_> {
     /// The column that the first parts name, and how many of them do.
     fn column(&self, parts: &[Ident]) -> Result<Option<(Expr, usize)>, SqlError> {
         let unique = |qualifier: Option<&str>, name: &str| {
-            let mut found = self.scope.columns.iter().filter(|c| {
-                c.name == name && qualifier.is_none_or(|q| c.qualifier.as_deref() == Some(q))
-            });
+            let mut found = self
+                .scope
+                .columns
+                .iter()
+                .filter(|c| c.name == name && qualifier.is_none_or(|q| c.qualifier.as_deref() == Some(q)));
             match (found.next(), found.next()) {
                 (Some(column), None) => Ok(Some(Expr::column(column.index, column.data_type.clone()))),
                 (None, _) => Ok(None),
@@ -430,7 +436,11 @@ fn typed_string(data_type: &AstType, value: &Value) -> Result<Expr, SqlError> {
                 None => (false, text.as_str()),
             };
             let ok = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-            if ok { literal::number(digits, sign) } else { Err(SqlError::validation(format!("'{text}' is no DECIMAL"))) }
+            if ok {
+                literal::number(digits, sign)
+            } else {
+                Err(SqlError::validation(format!("'{text}' is no DECIMAL")))
+            }
         }
         other => Err(SqlError::parse(format!("there are no {other} literals: use CAST('{text}' AS {other})"), None)),
     }

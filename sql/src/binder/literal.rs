@@ -7,8 +7,11 @@ use crate::error::SqlError;
 
 /// A number as written, `negative` if a minus stands before it.
 pub(super) fn number(text: &str, negative: bool) -> Result<Expr, SqlError> {
-    let out_of_range =
-        || SqlError::validation(format!("the numeric literal '{text}' is out of range: write it as CAST('{text}' AS DECIMAL(p, s))"));
+    let out_of_range = || {
+        SqlError::validation(format!(
+            "the numeric literal '{text}' is out of range: write it as CAST('{text}' AS DECIMAL(p, s))"
+        ))
+    };
     if text.contains(['e', 'E']) {
         let value: f64 = text.parse().map_err(|_| out_of_range())?;
         if !value.is_finite() {
@@ -63,7 +66,9 @@ pub(super) fn value(value: &Value) -> Result<Expr, SqlError> {
         Value::Boolean(value) => Ok(Expr::literal(Literal::Boolean(*value), T::Boolean.not_null())),
         Value::Null => Ok(Expr::literal(Literal::Null, T::Null.nullable())),
         Value::DoubleQuotedString(text) => Err(SqlError::parse(
-            format!("\"{text}\" is no identifier and no string: quote identifiers with back-ticks, strings with single quotes"),
+            format!(
+                "\"{text}\" is no identifier and no string: quote identifiers with back-ticks, strings with single quotes"
+            ),
             None,
         )),
         Value::Placeholder(text) => {
@@ -105,8 +110,8 @@ fn time(text: &str) -> Option<(i64, i64, usize)> {
 
 /// `DATE '...'`.
 pub(super) fn date_literal(text: &str) -> Result<Expr, SqlError> {
-    let days = date(text)
-        .ok_or_else(|| SqlError::validation(format!("'{text}' is no date: write DATE 'yyyy-MM-dd'")))?;
+    let days =
+        date(text).ok_or_else(|| SqlError::validation(format!("'{text}' is no date: write DATE 'yyyy-MM-dd'")))?;
     Ok(Expr::literal(Literal::Int(days), T::Date.not_null()))
 }
 
@@ -119,9 +124,7 @@ pub(super) fn time_literal(text: &str) -> Result<Expr, SqlError> {
 
 /// `TIMESTAMP '...'`, of the precision written.
 pub(super) fn timestamp_literal(text: &str) -> Result<Expr, SqlError> {
-    let bad = || {
-        SqlError::validation(format!("'{text}' is no timestamp: write TIMESTAMP 'yyyy-MM-dd HH:mm:ss[.f]'"))
-    };
+    let bad = || SqlError::validation(format!("'{text}' is no timestamp: write TIMESTAMP 'yyyy-MM-dd HH:mm:ss[.f]'"));
     let (day, clock) = text.split_once(' ').unwrap_or((text, "00:00:00"));
     let days = date(day).ok_or_else(bad)?;
     let (millis, nanos, precision) = time(clock).ok_or_else(bad)?;
@@ -171,7 +174,9 @@ pub(super) fn interval(interval: &Interval) -> Result<Expr, SqlError> {
         Ast::Value(value) => match &value.value {
             Value::SingleQuotedString(text) => text.clone(),
             Value::Number(text, _) => text.clone(),
-            other => return Err(SqlError::validation(format!("INTERVAL {other}: the value must be a string or number"))),
+            other => {
+                return Err(SqlError::validation(format!("INTERVAL {other}: the value must be a string or number")));
+            }
         },
         other => return Err(SqlError::validation(format!("INTERVAL {other}: the value must be a literal"))),
     };
@@ -224,7 +229,8 @@ fn day_time(body: &str, leading: &str, last: Option<&str>, most: usize) -> Optio
     for at in from..=to {
         let separator = if UNITS[at] == "DAY" { ' ' } else { ':' };
         let (part, after) = if at == to { (rest, "") } else { rest.split_once(separator)? };
-        let (whole, fraction) = if UNITS[at] == "SECOND" { part.split_once('.').unwrap_or((part, "")) } else { (part, "") };
+        let (whole, fraction) =
+            if UNITS[at] == "SECOND" { part.split_once('.').unwrap_or((part, "")) } else { (part, "") };
         let value = digits(whole, if at == from { most } else { 2 })?;
         let limit = match UNITS[at] {
             "HOUR" => 24,

@@ -18,8 +18,8 @@ use hurtig_graph::{DataType, Expr, TimeAttribute};
 use sqlparser::ast::Expr as Ast;
 
 pub use aggregate::{BoundAggregate, is_aggregate};
-pub use types::{common_type, implicit_cast_allowed};
 pub(crate) use types::length;
+pub use types::{common_type, implicit_cast_allowed};
 
 use crate::error::SqlError;
 use crate::session::SessionSettings;

@@ -77,7 +77,11 @@ fn comparable(name: &str, left: Expr, right: Expr) -> Result<(Expr, Expr), SqlEr
         (T::Array(_) | T::Map(..) | T::Multiset(_) | T::Row(_), _) if !equality => return Err(mismatch(name, &a, &b)),
         // Of two floating-point numbers the left one decides how they are tested for equality.
         (x, y) if x.is_approximate_numeric() && y.is_approximate_numeric() => {
-            if equality || x == y { x.clone() } else { T::Double }
+            if equality || x == y {
+                x.clone()
+            } else {
+                T::Double
+            }
         }
         (x, y) if x.is_string() && (y.is_temporal() || *y == T::Boolean) => y.clone(),
         (x, y) if (x.is_temporal() || *x == T::Boolean) && y.is_string() => x.clone(),

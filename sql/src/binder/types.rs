@@ -22,7 +22,9 @@ fn common_logical(a: &T, b: &T) -> Option<T> {
         (T::Null, other) | (other, T::Null) => other.clone(),
         (a, b) if a.is_string() && b.is_string() => T::Varchar(length(a).max(length(b))),
         (a, b) if a.is_binary() && b.is_binary() => T::Varbinary(length(a).max(length(b))),
-        (a, b) if a.is_integer() && b.is_integer() => if integer_digits(a) >= integer_digits(b) { a } else { b }.clone(),
+        (a, b) if a.is_integer() && b.is_integer() => {
+            if integer_digits(a) >= integer_digits(b) { a } else { b }.clone()
+        }
         (a, b) if a.is_exact_numeric() && b.is_exact_numeric() => {
             let ((p1, s1), (p2, s2)) = (as_decimal(a)?, as_decimal(b)?);
             let scale = s1.max(s2);
@@ -143,9 +145,7 @@ pub(crate) fn explicit_cast_allowed(from: &T, to: &T) -> bool {
     }
     match (from, to) {
         (from, to) if to.is_string() => from.is_string() || !matches!(from, T::Null),
-        (from, to) if from.is_string() => {
-            to.is_numeric() || *to == T::Boolean || to.is_binary() || to.is_temporal()
-        }
+        (from, to) if from.is_string() => to.is_numeric() || *to == T::Boolean || to.is_binary() || to.is_temporal(),
         (from, to) if from.is_binary() => to.is_binary(),
         (T::Boolean, to) => to.is_numeric(),
         (from, T::Boolean) => from.is_numeric(),

@@ -25,10 +25,6 @@ pub(crate) enum Arg {
     Double,
     /// Any number.
     Number,
-    /// An exact number.
-    Exact,
-    /// BINARY or VARBINARY.
-    Binary,
     /// Text or binary.
     TextOrBinary,
     /// Text, or an integer taken as BIGINT.
@@ -49,8 +45,6 @@ impl Arg {
             Arg::Text => ty.is_string(),
             Arg::Int | Arg::Long => ty.is_integer(),
             Arg::Double | Arg::Number => ty.is_numeric(),
-            Arg::Exact => ty.is_exact_numeric(),
-            Arg::Binary => ty.is_binary(),
             Arg::TextOrBinary => ty.is_string() || ty.is_binary(),
             Arg::TextOrLong | Arg::TextOrInt => ty.is_string() || ty.is_integer(),
             Arg::TimestampOrText => ty.is_string() || ty.is_timestamp(),
@@ -76,8 +70,6 @@ impl Arg {
             Arg::Text => "a string",
             Arg::Int | Arg::Long => "an integer",
             Arg::Double | Arg::Number => "a number",
-            Arg::Exact => "an integer or DECIMAL",
-            Arg::Binary => "a binary string",
             Arg::TextOrBinary => "a string or binary string",
             Arg::TextOrLong | Arg::TextOrInt => "a string or an integer",
             Arg::TimestampOrText => "a timestamp or a string",

@@ -75,4 +75,3 @@ pub(super) const FUNCTIONS: &[Signature] = &[
     Signature::new("REGEXP_INSTR", &[Text, Text], int).nullable(),
     Signature::new("REGEXP_SUBSTR", &[Text, Text], text).nullable(),
 ];
-
