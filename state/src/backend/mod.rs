@@ -293,4 +293,6 @@ fn remove_directory(path: &std::path::Path) {
 }
 
 #[cfg(test)]
+mod s3_tests;
+#[cfg(test)]
 mod tests;

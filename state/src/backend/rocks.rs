@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, LogLevel, Options,
-    WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompactionStyle, DBCompressionType, LogLevel,
+    Options, UniversalCompactOptions, WaitForCompactOptions, WriteBufferManager, WriteOptions,
 };
 
 use crate::error::{Result, StateError};
 
+const COMPACTION_PATIENCE_US: u64 = 5_000_000;
 const COLUMN_FAMILY: &str = "default";
 
 /// Memory and threads that all databases of one TaskManager share.
@@ -63,7 +64,14 @@ impl SharedRocks {
         options.set_write_buffer_size((self.config.write_buffer_bytes / 2).clamp(1 << 20, 64 << 20));
         options.set_max_background_jobs(self.config.background_threads);
         options.set_compression_type(DBCompressionType::Lz4);
-        options.set_level_compaction_dynamic_level_bytes(true);
+        // What is compacted is uploaded again. Changes are spread over all keys, so levels would
+        // rewrite the whole state every few checkpoints; merging runs of similar size rewrites it
+        // when as much has changed as there is.
+        options.set_compaction_style(DBCompactionStyle::Universal);
+        let mut universal = UniversalCompactOptions::default();
+        universal.set_max_size_amplification_percent(100);
+        options.set_universal_compaction_options(&universal);
+        options.set_level_zero_file_num_compaction_trigger(4);
         // Opening reads the footers of at most so many files, so a large restored state starts at once.
         options.set_max_open_files(512);
         options.set_skip_stats_update_on_db_open(true);
@@ -110,6 +118,18 @@ impl Database {
 
     pub(super) fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Flushes, and gives compactions that follow some time to end: a checkpoint that is taken
+    /// before contains files that the next one would upload in another form.
+    pub(super) fn settle(&self) -> Result<()> {
+        self.db.flush()?;
+        let mut options = WaitForCompactOptions::default();
+        options.set_timeout(COMPACTION_PATIENCE_US);
+        if let Err(error) = self.db.wait_for_compact(&options) {
+            tracing::debug!(%error, path = %self.path.display(), "compaction goes on during the checkpoint");
+        }
+        Ok(())
     }
 
     pub(super) fn column_family(&self) -> Result<&ColumnFamily> {

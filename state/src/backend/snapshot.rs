@@ -125,10 +125,7 @@ impl KeyedBackend {
             cell(&mut writer)?;
         }
         writer.flush()?;
-        match self.database.get() {
-            Some(database) => Ok(database.db().flush()?),
-            None => Ok(()),
-        }
+        self.database.get().map_or(Ok(()), Database::settle)
     }
 
     fn database_for_writing(&self) -> Result<&Database> {

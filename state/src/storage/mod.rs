@@ -423,4 +423,6 @@ impl Target {
 }
 
 #[cfg(test)]
+mod s3_tests;
+#[cfg(test)]
 mod tests;

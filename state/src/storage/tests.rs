@@ -3,7 +3,7 @@ use std::sync::Barrier;
 use super::*;
 
 /// The contract that every kind of store keeps.
-fn check_contract(stores: &ObjectStores, base: &str) {
+pub(super) fn check_contract(stores: &ObjectStores, base: &str) {
     let blocking = stores.blocking();
     let a = join(base, "dir/a");
     assert!(matches!(blocking.get(&a), Err(StateError::NotFound(_))));
@@ -56,7 +56,7 @@ fn shown(uri: &str) -> &str {
 }
 
 /// Of concurrent creators, and then of concurrent swappers, exactly one succeeds.
-fn check_races(stores: &ObjectStores, base: &str) {
+pub(super) fn check_races(stores: &ObjectStores, base: &str) {
     let uri = join(base, "race");
     let race = |attempt: &(dyn Fn(Bytes) -> Result<Version> + Sync)| {
         let barrier = Barrier::new(4);
