@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hurtig_graph::RowSchema;
+use hurtig_graph::config::Configuration;
 use hurtig_graph::connector::Options;
 use hurtig_proto::v1;
 
@@ -120,6 +121,26 @@ impl OperatorRegistry {
                 Ok(Some(ChainMember::Operator(factory(&custom.configuration)?)))
             }
             _ => Ok(None),
+        }
+    }
+
+    /// Builds any operator: from a registered factory, or a built-in kind over inputs of the given
+    /// schemas.
+    ///
+    /// # Errors
+    /// A description that cannot be built.
+    pub fn build(
+        &self,
+        operator: &v1::Operator,
+        inputs: &[RowSchema],
+        configuration: &Configuration,
+    ) -> Result<ChainMember> {
+        match self.build_external(operator)? {
+            Some(member) => Ok(member),
+            None => {
+                let _ = (inputs, configuration);
+                Err(EngineError::Unsupported(format!("operator '{}' is of a kind that is not built in", operator.name)))
+            }
         }
     }
 

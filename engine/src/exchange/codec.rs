@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt8Array};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
 use bytes::Bytes;
 
@@ -44,8 +45,13 @@ pub struct Encoder {
 
 impl Encoder {
     /// For batches of `schema`.
-    pub fn new(schema: &SchemaRef) -> Encoder {
-        Encoder { with_kinds: schema_with_kinds(schema), options: IpcWriteOptions::default() }
+    ///
+    /// # Errors
+    /// Compression that this build lacks.
+    pub fn new(schema: &SchemaRef, compress: bool) -> Result<Encoder> {
+        let compression = compress.then_some(CompressionType::LZ4_FRAME);
+        let options = IpcWriteOptions::default().try_with_compression(compression)?;
+        Ok(Encoder { with_kinds: schema_with_kinds(schema), options })
     }
 
     /// The wire form of `batch`.
@@ -144,8 +150,12 @@ mod tests {
     }
 
     fn round_trip(batch: &Batch) -> Batch {
-        let encoded = Encoder::new(&batch.schema()).encode(batch).unwrap();
-        Decoder::new(batch.schema()).decode(&encoded).unwrap()
+        let plain = Encoder::new(&batch.schema(), false).unwrap().encode(batch).unwrap();
+        let compressed = Encoder::new(&batch.schema(), true).unwrap().encode(batch).unwrap();
+        let decoder = Decoder::new(batch.schema());
+        let (plain, compressed) = (decoder.decode(&plain).unwrap(), decoder.decode(&compressed).unwrap());
+        assert_eq!(plain.records(), compressed.records());
+        plain
     }
 
     #[test]

@@ -44,10 +44,18 @@ pub struct ExchangeConfig {
     pub linger_ms: u64,
     /// How long an opened channel waits for its consumer to be deployed, in ms.
     pub open_timeout_ms: u64,
+    /// Compress rows between processes with LZ4.
+    pub compress: bool,
 }
 
 impl Default for ExchangeConfig {
     fn default() -> Self {
-        ExchangeConfig { queue_bytes: 1 << 20, credit_bytes: 2 << 20, linger_ms: 5, open_timeout_ms: 120_000 }
+        ExchangeConfig {
+            queue_bytes: 1 << 20,
+            credit_bytes: 2 << 20,
+            linger_ms: 5,
+            open_timeout_ms: 120_000,
+            compress: false,
+        }
     }
 }

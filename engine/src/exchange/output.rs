@@ -10,6 +10,7 @@ use crate::batch::{Batch, TARGET_BYTES, TARGET_ROWS};
 use crate::clock::Clock;
 use crate::element::StreamElement;
 use crate::error::{EngineError, Result};
+use crate::exchange::ExchangeConfig;
 use crate::exchange::channel::{Channel, ChannelFailure, Payload};
 use crate::exchange::codec::Encoder;
 use crate::exchange::registry::ChannelRegistry;
@@ -95,15 +96,20 @@ impl Outputs {
     ///
     /// # Errors
     /// An edge without a partitioner or without targets.
-    pub fn new(specs: Vec<OutputSpec>, clock: Arc<dyn Clock>, linger_ms: u64, first_target: usize) -> Result<Outputs> {
+    pub fn new(
+        specs: Vec<OutputSpec>,
+        clock: Arc<dyn Clock>,
+        config: &ExchangeConfig,
+        first_target: usize,
+    ) -> Result<Outputs> {
         let mut edges = Vec::with_capacity(specs.len());
         for spec in specs {
-            edges.push(Edge::new(spec, first_target)?);
+            edges.push(Edge::new(spec, config, first_target)?);
         }
         Ok(Outputs {
             edges,
             clock,
-            linger_us: linger_ms * 1000,
+            linger_us: config.linger_ms * 1000,
             oldest_us: u64::MAX,
             figures: OutputFigures::default(),
         })
@@ -220,7 +226,7 @@ impl Outputs {
 }
 
 impl Edge {
-    fn new(spec: OutputSpec, first_target: usize) -> Result<Edge> {
+    fn new(spec: OutputSpec, config: &ExchangeConfig, first_target: usize) -> Result<Edge> {
         use v1::partitioner::Kind;
         let targets = spec.targets.len();
         if targets == 0 {
@@ -240,7 +246,7 @@ impl Edge {
         let slots = if matches!(route, Route::Hash(_)) { targets } else { 1 };
         Ok(Edge {
             name: spec.edge,
-            encoder: Encoder::new(&spec.schema),
+            encoder: Encoder::new(&spec.schema, config.compress)?,
             schema: spec.schema,
             route,
             targets: spec.targets,

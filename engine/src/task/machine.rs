@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use arrow::datatypes::SchemaRef;
+use hurtig_proto::v1;
 use hurtig_state::backend::KeyedBackend;
 
 use super::alignment::{Alignment, Verdict};
 use super::chain::{Chain, MemberSpec};
 use super::mailbox::{Mailbox, TaskHandle, TaskMessage};
 use super::metrics::TaskMetrics;
-use super::snapshot::{AsyncPart, SnapshotStore};
+use super::snapshot::{AsyncPart, SnapshotFailure, SnapshotStore};
 use super::watermarks::{InputWatermarks, TimeEvent};
 use super::{Acknowledgement, BlockReason, Outcome, Step, TaskListener};
 use crate::clock::Clock;
@@ -117,7 +118,6 @@ struct InFlight {
     checkpoint: u64,
     sync_us: u64,
     alignment_us: u64,
-    part: Arc<super::snapshot::Cancellation>,
 }
 
 enum Notice {
@@ -266,7 +266,11 @@ impl Task {
             }
             match self.turn() {
                 Ok(Turn::Worked) => {}
-                Ok(Turn::Blocked(reason, until_ms)) => return Step::Blocked { reason, until_ms },
+                // Rows that wait for their batch to fill leave before the task does.
+                Ok(Turn::Blocked(reason, until_ms)) => match self.outputs.flush() {
+                    Ok(()) => return Step::Blocked { reason, until_ms },
+                    Err(error) => return Step::Ended(Outcome::Failed(error.to_string())),
+                },
                 Ok(Turn::Ended) => return Step::Ended(Outcome::Finished),
                 Err(error) => return Step::Ended(Outcome::Failed(error.to_string())),
             }
@@ -287,7 +291,7 @@ impl Task {
             tracing::warn!(task = %self.info.attempt, error = %text, "an operator failed to close");
         }
         if let Some(in_flight) = self.in_flight.take() {
-            in_flight.part.cancel();
+            self.keyed.abort(in_flight.checkpoint);
         }
         let reason = match outcome {
             Outcome::Finished => "the producer finished",
@@ -380,7 +384,7 @@ impl Task {
             _ if self.chain.has_source() => self.poll_source(),
             _ => match self.take_input()? {
                 Some(turn) => Ok(turn),
-                None => self.run_dry(None),
+                None => Ok(self.no_input(None)),
             },
         }
     }
@@ -433,11 +437,7 @@ impl Task {
             self.due = None;
             self.outputs.control(&StreamElement::CancelBarrier(checkpoint))?;
         }
-        if let Some(in_flight) = &self.in_flight
-            && in_flight.checkpoint == checkpoint
-        {
-            in_flight.part.cancel();
-        }
+        self.keyed.abort(checkpoint);
         let verdict = self.alignment.aborted(checkpoint);
         self.apply(verdict)
     }
@@ -463,6 +463,7 @@ impl Task {
             Notice::Complete(checkpoint) => {
                 if checkpoint > self.last_completed {
                     self.last_completed = checkpoint;
+                    self.keyed.confirm(checkpoint);
                     if !self.finished {
                         self.chain.checkpoint_complete(checkpoint)?;
                     }
@@ -531,23 +532,18 @@ impl Task {
             self.store.clone(),
         );
         let alignment_us = checkpoint.alignment_us;
-        self.in_flight = Some(InFlight { checkpoint: id, sync_us, alignment_us, part: part.cancellation() });
+        self.in_flight = Some(InFlight { checkpoint: id, sync_us, alignment_us });
         let (handle, clock) = (self.handle(), Arc::clone(&self.clock));
         self.executor.spawn(Box::new(move || {
             let started_us = clock.monotonic_us();
-            let result = super::panics::guard(|| part.run()).unwrap_or_else(Err);
+            let result = super::panics::guard(|| part.run()).unwrap_or_else(|text| Err(SnapshotFailure::Fatal(text)));
             let async_ms = clock.monotonic_us().saturating_sub(started_us) / 1000;
             handle.send(TaskMessage::SnapshotDone { checkpoint: id, result: Box::new(result), async_ms });
         }));
         Ok(Turn::Worked)
     }
 
-    fn snapshot_done(
-        &mut self,
-        checkpoint: u64,
-        result: Result<hurtig_proto::v1::SubtaskSnapshot, String>,
-        async_ms: u64,
-    ) {
+    fn snapshot_done(&mut self, checkpoint: u64, result: Result<v1::SubtaskSnapshot, SnapshotFailure>, async_ms: u64) {
         let Some(in_flight) = self.in_flight.take_if(|f| f.checkpoint == checkpoint) else { return };
         match result {
             Ok(snapshot) => self.listener.acknowledge(Acknowledgement {
@@ -557,7 +553,11 @@ impl Task {
                 async_ms,
                 alignment_us: in_flight.alignment_us,
             }),
-            Err(reason) => self.listener.decline(checkpoint, &reason),
+            Err(SnapshotFailure::Declined(reason)) => self.listener.decline(checkpoint, &reason),
+            Err(SnapshotFailure::Fatal(reason)) => {
+                self.listener.decline(checkpoint, &reason);
+                self.failure = Some(reason);
+            }
         }
     }
 
@@ -567,7 +567,7 @@ impl Task {
         if let Some(until_ms) = self.source_pending {
             let due = self.chain.source_woken() || until_ms.is_some_and(|t| self.clock.now_ms() >= t);
             if !due {
-                return self.run_dry(until_ms);
+                return Ok(self.no_input(until_ms));
             }
         }
         self.source_pending = None;
@@ -597,12 +597,9 @@ impl Task {
         Ok(None)
     }
 
-    /// There is no input: rows that wait for their batch to fill leave now.
-    fn run_dry(&mut self, until_ms: Option<i64>) -> Result<Turn> {
-        self.outputs.flush()?;
-        let timer = self.chain.next_timer_ms();
-        let until_ms = until_ms.into_iter().chain(timer).min();
-        Ok(Turn::Blocked(BlockReason::Input, until_ms))
+    fn no_input(&self, until_ms: Option<i64>) -> Turn {
+        let until_ms = until_ms.into_iter().chain(self.chain.next_timer_ms()).min();
+        Turn::Blocked(BlockReason::Input, until_ms)
     }
 
     fn element(&mut self, index: usize, payload: Payload, bytes: usize) -> Result<()> {
@@ -695,7 +692,6 @@ impl Task {
         if let Some(turn) = self.take_input()? {
             return Ok(turn);
         }
-        self.outputs.flush()?;
         let reason = if !covered {
             BlockReason::FinalCheckpoint
         } else if self.in_flight.is_some() {

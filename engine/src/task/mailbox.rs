@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::{Receiver, Sender};
 use hurtig_proto::v1;
 
+use super::snapshot::SnapshotFailure;
 use crate::element::Barrier;
 use crate::executor::Waker;
 
@@ -30,7 +31,7 @@ pub enum TaskMessage {
         /// The checkpoint.
         checkpoint: u64,
         /// The state, or why there is none.
-        result: Box<Result<v1::SubtaskSnapshot, String>>,
+        result: Box<Result<v1::SubtaskSnapshot, SnapshotFailure>>,
         /// How long it took, in ms.
         async_ms: u64,
     },

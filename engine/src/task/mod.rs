@@ -27,6 +27,8 @@ pub mod snapshot;
 pub mod watermarks;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use chain::MemberSpec;

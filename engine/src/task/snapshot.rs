@@ -1,15 +1,15 @@
 //! The part of a snapshot that may block: deferred work, write-back of changed state, upload.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use hurtig_graph::ids::AttemptId;
 use hurtig_proto::v1;
-use hurtig_state::backend::KeyedBackend;
+use hurtig_state::StateError;
+use hurtig_state::backend::{KeyedBackend, SnapshotTarget};
 
 use super::chain::MemberSnapshot;
 use crate::element::{Barrier, MIN_WATERMARK};
-use crate::error::Result;
+use crate::error::EngineError;
 
 /// Where the snapshots of a task go.
 #[derive(Debug, Clone, Default)]
@@ -18,20 +18,22 @@ pub struct SnapshotStore {
     pub directory: String,
 }
 
-/// Stops a snapshot at its next opportunity.
-#[derive(Debug, Default)]
-pub struct Cancellation(AtomicBool);
-
-impl Cancellation {
-    /// Stops link and upload; the write-back goes on.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
+impl SnapshotStore {
+    fn target(&self, barrier: &Barrier) -> SnapshotTarget {
+        match &barrier.savepoint {
+            Some(directory) => SnapshotTarget::savepoint(directory),
+            None => SnapshotTarget::checkpoint(&self.directory, barrier.checkpoint),
+        }
     }
+}
 
-    /// Whether it is to stop.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
+/// Why there is no state for a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotFailure {
+    /// The checkpoint fails, the task goes on.
+    Declined(String),
+    /// The task's state is not what its operators believe it to be.
+    Fatal(String),
 }
 
 /// See the module documentation.
@@ -42,7 +44,6 @@ pub struct AsyncPart {
     finished: bool,
     keyed: Arc<KeyedBackend>,
     store: SnapshotStore,
-    cancellation: Arc<Cancellation>,
 }
 
 impl AsyncPart {
@@ -55,30 +56,25 @@ impl AsyncPart {
         keyed: Arc<KeyedBackend>,
         store: SnapshotStore,
     ) -> AsyncPart {
-        AsyncPart { attempt, barrier, members, finished, keyed, store, cancellation: Arc::default() }
+        AsyncPart { attempt, barrier, members, finished, keyed, store }
     }
 
-    /// Stops it.
-    pub fn cancellation(&self) -> Arc<Cancellation> {
-        Arc::clone(&self.cancellation)
-    }
-
-    /// Does the work.
+    /// Does the work. The write-back is done whatever else fails, since operators take what they have
+    /// handed over as written.
     ///
     /// # Errors
-    /// Why there is no state: the checkpoint is declined with this reason.
-    pub fn run(self) -> Result<v1::SubtaskSnapshot, String> {
+    /// Why there is no state.
+    pub fn run(self) -> Result<v1::SubtaskSnapshot, SnapshotFailure> {
         let checkpoint = self.barrier.checkpoint;
-        self.run_inner().map_err(|e| format!("the snapshot of checkpoint {checkpoint} failed: {e}"))
-    }
-
-    fn run_inner(self) -> Result<v1::SubtaskSnapshot> {
         let mut operators = Vec::with_capacity(self.members.len());
         let mut cells = Vec::new();
+        let mut declined = None;
         for member in self.members {
             let snapshot = member.snapshot;
-            if let Some(deferred) = snapshot.deferred {
-                deferred()?;
+            if let Some(deferred) = snapshot.deferred
+                && let Err(error) = deferred()
+            {
+                declined.get_or_insert(error);
             }
             cells.extend(snapshot.keyed);
             operators.push(v1::OperatorSnapshot {
@@ -88,7 +84,23 @@ impl AsyncPart {
                 watermark_ms: snapshot.watermark_ms.unwrap_or(MIN_WATERMARK),
             });
         }
-        let keyed = None;
-        Ok(v1::SubtaskSnapshot { subtask: self.attempt.subtask, operators, keyed, finished: self.finished })
+        let target = self.store.target(&self.barrier);
+        let keyed = self.keyed.snapshot(checkpoint, cells, &target).map_err(|error| {
+            let reason = format!("the snapshot of checkpoint {checkpoint} failed: {error}");
+            match error {
+                StateError::Database(_) => SnapshotFailure::Fatal(reason),
+                _ => SnapshotFailure::Declined(reason),
+            }
+        })?;
+        match declined {
+            Some(error) => Err(declined_by(checkpoint, &error)),
+            None => {
+                Ok(v1::SubtaskSnapshot { subtask: self.attempt.subtask, operators, keyed, finished: self.finished })
+            }
+        }
     }
+}
+
+fn declined_by(checkpoint: u64, error: &EngineError) -> SnapshotFailure {
+    SnapshotFailure::Declined(format!("the snapshot of checkpoint {checkpoint} failed: {error}"))
 }

@@ -1,0 +1,108 @@
+//! Settings of a TaskManager.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hurtig_graph::config::{Configuration, keys};
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::{EngineError, Result};
+use crate::exchange::ExchangeConfig;
+
+/// Called with the reason when the process cannot go on: a task that cannot be cancelled.
+pub type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// See the module documentation.
+#[derive(Clone)]
+pub struct TaskManagerConfig {
+    /// Identity of the TaskManager; the same after a restart of the process finds its local state.
+    pub resource_id: String,
+    /// Host by which others reach the data port.
+    pub host: String,
+    /// Interface of the data port.
+    pub bind_host: String,
+    /// Ports to try for data, inclusive; 0: any.
+    pub data_ports: (u16, u16),
+    /// Slots, each a thread.
+    pub slots: u32,
+    /// Each task gets a thread of its own instead.
+    pub thread_per_task: bool,
+    /// Address of the JobManager, host:port.
+    pub jobmanager: String,
+    /// Folder for databases and local copies.
+    pub work_dir: PathBuf,
+    /// The process's configuration.
+    pub configuration: Configuration,
+    /// Where metrics are served, for others to know; may be empty.
+    pub metrics_address: String,
+    /// Version of the program.
+    pub version: String,
+    /// Sizes of the exchange.
+    pub exchange: ExchangeConfig,
+    /// How often figures are reported.
+    pub report_interval: Duration,
+    /// A task that takes longer to cancel is fatal; zero: never.
+    pub cancellation_timeout: Duration,
+    /// How long registration may take before the TaskManager ends.
+    pub registration_timeout: Duration,
+    /// Largest message from or to the JobManager.
+    pub max_message_bytes: usize,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// See [`OnFatal`]; by default the reason is logged.
+    pub on_fatal: OnFatal,
+}
+
+impl TaskManagerConfig {
+    /// From `configuration`, for the JobManager at `jobmanager`, with local files in `work_dir`.
+    ///
+    /// # Errors
+    /// A value that cannot be read.
+    pub fn from_configuration(
+        configuration: &Configuration,
+        jobmanager: impl Into<String>,
+        work_dir: impl Into<PathBuf>,
+    ) -> Result<TaskManagerConfig> {
+        let c = configuration;
+        let ms = |option| -> Result<Duration> { Ok(Duration::from_millis(c.duration_ms(option)?.unwrap_or(0))) };
+        let bind_host = c.text(&keys::TASKMANAGER_BIND_HOST).unwrap_or("127.0.0.1").to_owned();
+        let slots = c.int(&keys::TASK_SLOTS)?.unwrap_or(1);
+        let slots = u32::try_from(slots).ok().filter(|&s| s > 0).ok_or_else(|| {
+            EngineError::Validation(format!("{}: {slots} is not a number of slots", keys::TASK_SLOTS.key))
+        })?;
+        let mut exchange = ExchangeConfig::default();
+        if let Some(linger) = c.duration_ms(&keys::EXCHANGE_LINGER)? {
+            exchange.linger_ms = linger;
+        }
+        if let Some(credit) = c.memory_bytes(&keys::EXCHANGE_CREDIT)? {
+            exchange.credit_bytes = usize::try_from(credit).unwrap_or(usize::MAX).max(1);
+        }
+        exchange.compress = c.choice(&keys::EXCHANGE_COMPRESSION)? == Some("LZ4");
+        let resource_id = match c.text(&keys::TASKMANAGER_RESOURCE_ID) {
+            Some(id) => id.to_owned(),
+            None => format!("taskmanager-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]),
+        };
+        Ok(TaskManagerConfig {
+            resource_id,
+            host: c.text(&keys::TASKMANAGER_HOST).map_or_else(|| bind_host.clone(), str::to_owned),
+            bind_host,
+            data_ports: c.ports(&keys::TASKMANAGER_DATA_PORT)?.unwrap_or((0, 0)),
+            slots,
+            thread_per_task: c.choice(&keys::TASK_THREADS)? == Some("TASK"),
+            jobmanager: jobmanager.into(),
+            work_dir: work_dir.into(),
+            metrics_address: String::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            exchange,
+            report_interval: ms(&keys::METRICS_INTERVAL)?.max(Duration::from_millis(10)),
+            cancellation_timeout: ms(&keys::TASK_CANCELLATION_TIMEOUT)?,
+            registration_timeout: ms(&keys::TASKMANAGER_REGISTRATION_TIMEOUT)?,
+            max_message_bytes: usize::try_from(c.memory_bytes(&keys::RPC_MAX_MESSAGE)?.unwrap_or(64 << 20))
+                .unwrap_or(usize::MAX),
+            configuration: c.clone(),
+            clock: Arc::new(SystemClock::default()),
+            on_fatal: Arc::new(|reason| tracing::error!(reason, "the TaskManager cannot go on")),
+        })
+    }
+}

@@ -1,0 +1,434 @@
+//! The tasks of a TaskManager and the messages to them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use hurtig_graph::config::keys;
+use hurtig_graph::ids::AttemptId;
+use hurtig_proto::internal::v1 as internal;
+use hurtig_state::backend::{SharedRocks, SharedRocksConfig};
+use hurtig_state::local::LocalStateStore;
+use hurtig_state::storage::ObjectStores;
+use internal::from_task_manager::Message;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::collect::Collect;
+use super::config::TaskManagerConfig;
+use super::deploy::{self, Built};
+use super::figures::TaskFigures;
+use super::pool::ThreadPool;
+use super::session::Session;
+use crate::element::Barrier;
+use crate::error::{EngineError, Result};
+use crate::exchange::ChannelRegistry;
+use crate::exchange::network::ExchangeNetwork;
+use crate::executor::BackgroundExecutor;
+use crate::registry::OperatorRegistry;
+use crate::task::slot::SlotThread;
+use crate::task::{TaskHandle, TaskMessage, TaskMetrics};
+
+const BACKGROUND_THREADS: usize = 4;
+
+/// A task on this TaskManager.
+struct Entry {
+    state: State,
+    /// Since when it is being cancelled (monotonic, microseconds).
+    cancelled_us: Option<u64>,
+}
+
+enum State {
+    /// Being built and restored; messages wait.
+    Building(Vec<TaskMessage>),
+    Running(Box<RunningTask>),
+}
+
+struct RunningTask {
+    handle: TaskHandle,
+    metrics: Arc<TaskMetrics>,
+    figures: TaskFigures,
+    collect: Arc<Collect>,
+    /// With a thread for each task: that of this one.
+    _thread: Option<SlotThread>,
+}
+
+/// Everything that deployments share. See the module documentation.
+pub struct Core {
+    pub(super) config: TaskManagerConfig,
+    pub(super) data_address: String,
+    pub(super) instance_id: String,
+    pub(super) registry: Arc<OperatorRegistry>,
+    pub(super) stores: Arc<ObjectStores>,
+    pub(super) channels: Arc<ChannelRegistry>,
+    pub(super) network: ExchangeNetwork,
+    pub(super) rocks: Arc<SharedRocks>,
+    /// `None`: local recovery is off.
+    pub(super) local: Option<Arc<LocalStateStore>>,
+    pub(super) pool: Arc<ThreadPool>,
+    slots: Mutex<Vec<SlotThread>>,
+    tasks: Mutex<BTreeMap<AttemptId, Entry>>,
+    task_gone: Notify,
+    me: Weak<Core>,
+}
+
+impl Core {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system has no more threads, or the local state's folder cannot be opened.
+    pub fn new(
+        config: TaskManagerConfig,
+        data_address: String,
+        registry: Arc<OperatorRegistry>,
+        stores: Arc<ObjectStores>,
+        runtime: Handle,
+    ) -> Result<Arc<Core>> {
+        let threads = |source| EngineError::Io { context: "cannot start the TaskManager's threads".into(), source };
+        let mut slots = Vec::new();
+        if !config.thread_per_task {
+            for i in 0..config.slots {
+                slots.push(SlotThread::start(format!("slot-{i}"), Arc::clone(&config.clock)).map_err(threads)?);
+            }
+        }
+        let pool = ThreadPool::start("background", BACKGROUND_THREADS).map_err(threads)?;
+        let set = |option| Ok::<bool, EngineError>(config.configuration.bool(option)?.unwrap_or(false));
+        let local = if set(&keys::RECOVERY_FROM_LOCAL)? || set(&keys::CHECKPOINTING_LOCAL_BACKUP)? {
+            Some(Arc::new(LocalStateStore::open(&config.work_dir)?))
+        } else {
+            None
+        };
+        Ok(Arc::new_cyclic(|me| Core {
+            channels: Arc::new(ChannelRegistry::new(config.exchange.clone())),
+            network: ExchangeNetwork::new(runtime, config.exchange.clone()),
+            rocks: Arc::new(SharedRocks::new(SharedRocksConfig::default())),
+            local,
+            instance_id: uuid::Uuid::new_v4().simple().to_string(),
+            config,
+            data_address,
+            registry,
+            stores,
+            pool,
+            slots: Mutex::new(slots),
+            tasks: Mutex::default(),
+            task_gone: Notify::new(),
+            me: Weak::clone(me),
+        }))
+    }
+
+    /// Where others reach the exchange.
+    pub fn data_address(&self) -> &str {
+        &self.data_address
+    }
+
+    /// All channels of the process.
+    pub fn channels(&self) -> &Arc<ChannelRegistry> {
+        &self.channels
+    }
+
+    /// The registration of this TaskManager.
+    pub fn register_message(&self) -> Message {
+        Message::Register(internal::Register {
+            resource_id: self.config.resource_id.clone(),
+            instance_id: self.instance_id.clone(),
+            data_address: self.data_address.clone(),
+            slots: self.config.slots,
+            pid: u64::from(std::process::id()),
+            local_state: self.local.as_ref().map(|l| l.inventory()).unwrap_or_default(),
+            version: self.config.version.clone(),
+            metrics_address: self.config.metrics_address.clone(),
+        })
+    }
+
+    // ---- deployment -----------------------------------------------------------------------------
+
+    /// Builds and starts a task, in the background.
+    pub fn deploy(&self, deployment: internal::TaskDeployment, session: &Session) {
+        let attempt = match attempt_of(deployment.attempt.as_ref()) {
+            Ok(attempt) => attempt,
+            Err(error) => return tracing::warn!(%error, "dropped a deployment without a usable attempt"),
+        };
+        if let Err(reason) = self.admit(&attempt) {
+            tracing::warn!(task = %attempt, reason, "refused a deployment");
+            return session.task_state(&attempt, "FAILED", &reason, None);
+        }
+        session.task_state(&attempt, "INITIALIZING", "", None);
+        let (core, session) = (self.me.clone(), session.clone());
+        self.pool.spawn(Box::new(move || {
+            let Some(core) = core.upgrade() else { return };
+            let slot = deployment.slot;
+            let built = crate::task::panics::guard(|| deploy::build(&core, deployment, &attempt, &session));
+            match built.map_err(EngineError::Internal).and_then(|b| b) {
+                Ok(built) => core.start(&attempt, slot, built),
+                Err(error) => core.failed_to_build(&attempt, &session, &error),
+            }
+        }));
+    }
+
+    fn admit(&self, attempt: &AttemptId) -> Result<(), String> {
+        let mut tasks = self.tasks.lock();
+        let now_us = self.config.clock.monotonic_us();
+        let others = tasks
+            .iter_mut()
+            .filter(|(id, _)| id.job == attempt.job && id.vertex == attempt.vertex && id.subtask == attempt.subtask);
+        for (id, entry) in others {
+            if id.attempt >= attempt.attempt {
+                return Err(format!("attempt {} of this subtask runs here already", id.attempt));
+            }
+            entry.cancel(now_us);
+        }
+        let entry = Entry { state: State::Building(Vec::new()), cancelled_us: None };
+        tasks.insert(attempt.clone(), entry);
+        Ok(())
+    }
+
+    fn failed_to_build(&self, attempt: &AttemptId, session: &Session, error: &EngineError) {
+        let cancelled = self.tasks.lock().remove(attempt).is_some_and(|e| e.cancelled_us.is_some());
+        self.task_gone.notify_waiters();
+        if cancelled {
+            session.task_state(attempt, "CANCELED", "", None);
+        } else {
+            tracing::warn!(task = %attempt, %error, "a task could not be started");
+            session.task_state(attempt, "FAILED", &error.to_string(), None);
+        }
+    }
+
+    fn start(&self, attempt: &AttemptId, slot: u32, built: Built) {
+        let Built { task, notify_thread, operators, collect } = built;
+        let (handle, metrics) = (task.handle(), Arc::clone(task.metrics()));
+        let own = if self.config.thread_per_task {
+            match SlotThread::start(format!("{attempt}"), Arc::clone(&self.config.clock)) {
+                Ok(thread) => Some(thread),
+                Err(error) => {
+                    handle.send(TaskMessage::Fail(format!("cannot start a thread for the task: {error}")));
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        let unpark = match &own {
+            Some(thread) => Some(thread.unpark()),
+            None => self.slots.lock().get(slot as usize).map(SlotThread::unpark),
+        };
+        notify_thread.set(unpark);
+        let figures = TaskFigures::new(
+            &self.config.host,
+            &self.config.resource_id,
+            task.info(),
+            &operators,
+            Arc::clone(&metrics),
+        );
+        let mut task = Some(task);
+        {
+            let mut tasks = self.tasks.lock();
+            if let Some(entry) = tasks.get_mut(attempt) {
+                if let State::Building(waiting) = &mut entry.state {
+                    waiting.drain(..).for_each(|message| handle.send(message));
+                }
+                if entry.cancelled_us.is_some() {
+                    handle.cancel();
+                }
+                if let (Some(thread), Some(task)) = (&own, task.take_if(|_| own.is_some())) {
+                    thread.submit(task);
+                }
+                entry.state = State::Running(Box::new(RunningTask { handle, metrics, figures, collect, _thread: own }));
+            }
+        }
+        let Some(mut task) = task else { return };
+        match self.slots.lock().get(slot as usize) {
+            Some(slot) => slot.submit(task),
+            // The TaskManager is shutting down, or the JobManager counts more slots than there are.
+            None => task.end(&crate::task::Outcome::Failed(format!("this TaskManager has no slot {slot}"))),
+        }
+    }
+
+    /// A task has ended: its last figures are sent and it is forgotten.
+    pub fn task_ended(&self, attempt: &AttemptId, session: &Session) {
+        let entry = self.tasks.lock().remove(attempt);
+        if let Some(Entry { state: State::Running(mut running), .. }) = entry {
+            running.figures.publish(self.config.clock.monotonic_us());
+            let report = report(attempt, &running.metrics);
+            session.send(Message::Reports(internal::TaskReports { reports: vec![report] }));
+        }
+        self.task_gone.notify_waiters();
+    }
+
+    // ---- messages -------------------------------------------------------------------------------
+
+    /// Applies a message of the JobManager, other than the registration, heartbeats and shutdown.
+    pub fn handle(&self, message: internal::to_task_manager::Message, session: &Session) {
+        use internal::to_task_manager::Message as M;
+        match message {
+            M::Deploy(deployment) => self.deploy(deployment, session),
+            M::Cancel(cancel) => self.cancel(cancel.attempt.as_ref(), session),
+            M::TriggerCheckpoint(trigger) => self.trigger(trigger, session),
+            M::CheckpointComplete(m) => self.to_job(&m.job_id, || TaskMessage::Complete(m.checkpoint_id)),
+            M::CheckpointAborted(m) => self.to_job(&m.job_id, || TaskMessage::Aborted(m.checkpoint_id)),
+            M::Coordinator(m) => {
+                let message = TaskMessage::Coordinator { uid: m.operator_uid, payload: m.payload };
+                self.to_task(m.attempt.as_ref(), message);
+            }
+            M::JobEnded(ended) => self.job_ended(&ended),
+            M::CollectAck(ack) => self.collect_ack(&ack),
+            M::Registered(_) | M::Heartbeat(_) | M::Shutdown(_) => {}
+        }
+    }
+
+    fn cancel(&self, attempt: Option<&internal::AttemptId>, session: &Session) {
+        let Ok(attempt) = attempt_of(attempt) else { return };
+        let now_us = self.config.clock.monotonic_us();
+        match self.tasks.lock().get_mut(&attempt) {
+            Some(entry) => entry.cancel(now_us),
+            // It has ended, or its deployment was lost: either way it does not run.
+            None => session.task_state(&attempt, "CANCELED", "", None),
+        }
+    }
+
+    fn trigger(&self, trigger: internal::TriggerCheckpoint, session: &Session) {
+        let attempt = trigger.attempt.clone().unwrap_or_default();
+        let barrier = Barrier {
+            checkpoint: trigger.checkpoint_id,
+            timestamp_ms: trigger.timestamp_ms,
+            savepoint: trigger.savepoint.then_some(trigger.target),
+        };
+        let refusal = match attempt_of(Some(&attempt)).ok().as_ref().and_then(|a| {
+            let tasks = self.tasks.lock();
+            tasks.get(a).map(|entry| match &entry.state {
+                State::Running(running) => {
+                    running.handle.send(TaskMessage::Trigger(barrier));
+                    None
+                }
+                State::Building(_) => Some("the task is not running yet"),
+            })
+        }) {
+            Some(None) => return,
+            Some(Some(reason)) => reason,
+            None => "the task does not run here",
+        };
+        session.decline(attempt, trigger.checkpoint_id, refusal);
+    }
+
+    fn to_task(&self, attempt: Option<&internal::AttemptId>, message: TaskMessage) {
+        let Ok(attempt) = attempt_of(attempt) else { return };
+        match self.tasks.lock().get_mut(&attempt) {
+            Some(entry) => entry.send(message),
+            None => tracing::debug!(task = %attempt, "dropped a message to a task that does not run here"),
+        }
+    }
+
+    fn to_job(&self, job: &str, message: impl Fn() -> TaskMessage) {
+        let mut tasks = self.tasks.lock();
+        for (_, entry) in tasks.iter_mut().filter(|(attempt, _)| attempt.job.as_str() == job) {
+            entry.send(message());
+        }
+    }
+
+    fn collect_ack(&self, ack: &internal::CollectAck) {
+        let Ok(attempt) = attempt_of(ack.attempt.as_ref()) else { return };
+        let collect = match self.tasks.lock().get(&attempt) {
+            Some(Entry { state: State::Running(running), .. }) => Some(Arc::clone(&running.collect)),
+            _ => None,
+        };
+        if let Some(collect) = collect {
+            collect.confirm(ack.sequence);
+        }
+    }
+
+    fn job_ended(&self, ended: &internal::JobEnded) {
+        let now_us = self.config.clock.monotonic_us();
+        for (_, entry) in self.tasks.lock().iter_mut().filter(|(a, _)| a.job.as_str() == ended.job_id) {
+            entry.cancel(now_us);
+        }
+        self.channels.forget_job(&ended.job_id);
+        if let Some(local) = self.local.clone().filter(|_| ended.drop_local_state) {
+            let job = ended.job_id.clone();
+            self.pool.spawn(Box::new(move || local.drop_job(&job)));
+        }
+    }
+
+    // ---- periodic work and the end --------------------------------------------------------------
+
+    /// Reports the figures of all tasks of `session`, and tasks that take too long to cancel.
+    pub fn report(&self, session: &Session) {
+        let now_us = self.config.clock.monotonic_us();
+        let timeout_us = u64::try_from(self.config.cancellation_timeout.as_micros()).unwrap_or(u64::MAX);
+        let mut reports = Vec::new();
+        let mut stuck = None;
+        for (attempt, entry) in self.tasks.lock().iter_mut() {
+            if let State::Running(running) = &mut entry.state {
+                running.figures.publish(now_us);
+                reports.push(report(attempt, &running.metrics));
+            }
+            if timeout_us > 0 && entry.cancelled_us.is_some_and(|since| now_us.saturating_sub(since) > timeout_us) {
+                stuck.get_or_insert_with(|| attempt.clone());
+            }
+        }
+        if let Some(attempt) = stuck {
+            let seconds = self.config.cancellation_timeout.as_secs();
+            (self.config.on_fatal)(&format!("task {attempt} did not end within {seconds} s of being cancelled"));
+        }
+        if !reports.is_empty() {
+            session.send(Message::Reports(internal::TaskReports { reports }));
+        }
+    }
+
+    /// Cancels all tasks and waits until they have ended.
+    pub async fn cancel_all(&self) {
+        loop {
+            let gone = self.task_gone.notified();
+            tokio::pin!(gone);
+            gone.as_mut().enable();
+            let now_us = self.config.clock.monotonic_us();
+            {
+                let mut tasks = self.tasks.lock();
+                if tasks.is_empty() {
+                    return;
+                }
+                tasks.values_mut().for_each(|entry| entry.cancel(now_us));
+            }
+            gone.await;
+        }
+    }
+
+    /// Makes threads end, without waiting.
+    pub fn begin_shut_down(&self) {
+        self.slots.lock().iter().for_each(SlotThread::stop);
+    }
+
+    /// Ends all threads. Blocks.
+    pub fn shut_down(&self) {
+        let slots = std::mem::take(&mut *self.slots.lock());
+        slots.iter().for_each(SlotThread::stop);
+        drop(slots);
+        self.pool.stop();
+    }
+}
+
+impl Entry {
+    fn send(&mut self, message: TaskMessage) {
+        match &mut self.state {
+            State::Building(waiting) => waiting.push(message),
+            State::Running(running) => running.handle.send(message),
+        }
+    }
+
+    fn cancel(&mut self, now_us: u64) {
+        self.cancelled_us.get_or_insert(now_us);
+        if let State::Running(running) = &self.state {
+            running.handle.cancel();
+        }
+    }
+}
+
+fn attempt_of(proto: Option<&internal::AttemptId>) -> Result<AttemptId> {
+    let proto = proto.ok_or_else(|| EngineError::Validation("a message without an attempt".into()))?;
+    Ok(AttemptId::from_proto(proto)?)
+}
+
+fn report(attempt: &AttemptId, metrics: &TaskMetrics) -> internal::TaskReport {
+    let mut details = metrics.to_proto();
+    details.subtask = attempt.subtask;
+    details.attempt = attempt.attempt;
+    internal::TaskReport { attempt: Some(attempt.to_proto()), metrics: Some(details) }
+}
