@@ -14,7 +14,7 @@ mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use hurtig_proto::v1;
@@ -127,6 +127,8 @@ struct Uploads {
     confirmed: BTreeMap<String, v1::FileHandle>,
     /// Files of the checkpoints acknowledged since.
     pending: BTreeMap<u64, BTreeMap<String, v1::FileHandle>>,
+    /// The last checkpoint known to be complete.
+    completed: u64,
     /// Checkpoints given up.
     aborted: BTreeSet<u64>,
     /// Restored local files whose content has not been compared with their hash yet.
@@ -245,32 +247,24 @@ impl KeyedBackend {
     }
 
     /// The checkpoint, and with it all earlier ones, is complete: its files may be referred to by
-    /// later checkpoints, and its local copy replaces older ones.
+    /// later checkpoints, and its local copy replaces older ones (which the next snapshot removes).
+    /// Does not block.
     pub fn confirm(&self, checkpoint: u64) {
-        {
-            let mut uploads = self.uploads.lock();
-            if let Some(files) = uploads.pending.remove(&checkpoint) {
-                uploads.confirmed = files;
-            }
-            uploads.pending.retain(|id, _| *id > checkpoint);
-            uploads.aborted.retain(|id| *id > checkpoint);
+        let mut uploads = self.uploads.lock();
+        if let Some(files) = uploads.pending.remove(&checkpoint) {
+            uploads.confirmed = files;
         }
-        if let Some(local) = &self.local {
-            local.retain_from(&self.task, checkpoint);
-        }
+        uploads.completed = uploads.completed.max(checkpoint);
+        uploads.pending.retain(|id, _| *id > checkpoint);
+        uploads.aborted.retain(|id| *id > checkpoint);
     }
 
     /// The checkpoint was given up. Stops a snapshot of it before it links or uploads more; its
-    /// write-back is done in any case.
+    /// write-back is done in any case. Does not block.
     pub fn abort(&self, checkpoint: u64) {
-        {
-            let mut uploads = self.uploads.lock();
-            uploads.pending.remove(&checkpoint);
-            uploads.aborted.insert(checkpoint);
-        }
-        if let Some(local) = self.local.as_ref().filter(|_| !self.snapshotting.load(Ordering::SeqCst)) {
-            local.discard(&self.task, checkpoint);
-        }
+        let mut uploads = self.uploads.lock();
+        uploads.pending.remove(&checkpoint);
+        uploads.aborted.insert(checkpoint);
     }
 }
 

@@ -82,6 +82,10 @@ impl KeyedBackend {
             let _ = self.broken.set(reason.clone());
             return Err(StateError::Database(reason));
         }
+        let completed = self.uploads.lock().completed;
+        if let Some(local) = self.local.as_ref().filter(|_| completed > 0) {
+            local.retain_from(&self.task, completed);
+        }
         let tables = self.tables.lock().clone();
         if tables.is_empty() {
             return Ok(None);

@@ -276,6 +276,30 @@ fn an_aborted_checkpoint_is_written_back_but_not_uploaded() {
 }
 
 #[test]
+fn local_copies_stay_until_a_later_checkpoint_completes() {
+    let fixture = Fixture::new();
+    let backend = fixture.open(0, (0, 127), 0, &[]).unwrap();
+    let table = backend.register("op", &cell("c")).unwrap();
+    let kept = || -> Vec<u64> { fixture.local.as_ref().unwrap().inventory().iter().map(|l| l.checkpoint_id).collect() };
+    let snapshot = |id| {
+        let rows = puts((0, 127), table, id..id + 1);
+        backend.snapshot(id, vec![rows], &fixture.target(id)).unwrap().unwrap()
+    };
+    snapshot(1);
+    backend.confirm(1);
+    snapshot(2);
+    assert_eq!(kept(), vec![1, 2], "checkpoint 2 may still fail");
+    backend.confirm(2);
+    let last = snapshot(3);
+    assert_eq!(kept(), vec![2, 3]);
+    drop(backend);
+    // The job restores 3: it had completed although the task was never told.
+    let restored = fixture.open(0, (0, 127), 3, &[last]).unwrap();
+    assert_eq!(kept(), vec![3]);
+    assert_eq!(restored.restore_report().remote_files, 0);
+}
+
+#[test]
 fn a_failed_write_back_breaks_the_backend_and_a_failed_upload_does_not() {
     let fixture = Fixture::without_local_recovery();
     let backend = fixture.open(0, (0, 127), 0, &[]).unwrap();

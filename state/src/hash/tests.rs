@@ -49,7 +49,7 @@ fn equal_floats_have_equal_hashes() {
 #[test]
 fn a_slice_hashes_as_its_rows_do_alone() {
     for (name, column) in columns() {
-        let all = hash_columns(&[column.clone()]);
+        let all = hash_columns(std::slice::from_ref(&column));
         for offset in 0..column.len() {
             let slice = column.slice(offset, column.len() - offset);
             assert_eq!(hash_columns(&[slice]), all[offset..], "{name} from {offset}");

@@ -34,7 +34,7 @@ pub(super) fn check_contract(stores: &ObjectStores, base: &str) {
 
     let directory = tempfile::tempdir().unwrap();
     let (source, copy) = (directory.path().join("source"), directory.path().join("copy"));
-    let content: Vec<u8> = (0..20 << 20u32).map(|i| (i * 7 >> 3) as u8).collect();
+    let content: Vec<u8> = (0..20 << 20u32).map(|i| ((i * 7) >> 3) as u8).collect();
     std::fs::write(&source, &content).unwrap();
     let large = join(base, "large");
     blocking.put_file(&large, &source).unwrap();
