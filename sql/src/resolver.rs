@@ -1,0 +1,37 @@
+//! SQL text inside job graphs that clients build themselves.
+
+use hurtig_graph::config::Configuration;
+use hurtig_graph::job::ExprResolver;
+use hurtig_graph::{DataType, Expr, RowField, RowSchema};
+
+use crate::binder::{self, Scope, ScopeColumn};
+use crate::error::SqlError;
+use crate::parser::parse_expression;
+use crate::session::SessionSettings;
+
+/// Resolves expressions with the parser and the binder of queries.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SqlResolver;
+
+impl ExprResolver for SqlResolver {
+    fn scalar(&self, sql: &str, input: &RowSchema, configuration: &Configuration) -> Result<Expr, String> {
+        scalar(sql, input, configuration).map_err(|e| e.to_string())
+    }
+
+    fn aggregate_type(&self, function: &str, arguments: &[DataType], grouped: bool) -> Result<DataType, String> {
+        binder::aggregate_type(function, arguments, grouped).map_err(|e| e.to_string())
+    }
+}
+
+fn scalar(sql: &str, input: &RowSchema, configuration: &Configuration) -> Result<Expr, SqlError> {
+    let settings = SessionSettings::new(configuration.clone())?;
+    let column = |(index, field): (usize, &RowField)| ScopeColumn {
+        qualifier: None,
+        name: field.name.clone(),
+        data_type: field.data_type.clone(),
+        time: field.time,
+        index,
+    };
+    let scope = Scope { columns: input.fields.iter().enumerate().map(column).collect(), session: &settings };
+    binder::bind_scalar(&parse_expression(sql)?, &scope)
+}
