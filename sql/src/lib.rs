@@ -15,7 +15,7 @@
 
 #![forbid(missing_docs)]
 
-pub mod binder;
+mod binder;
 mod catalog;
 pub mod error;
 pub mod parser;

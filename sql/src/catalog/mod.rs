@@ -181,10 +181,7 @@ impl Catalog {
         if_exists: bool,
     ) -> Result<bool, SqlError> {
         let what = if view { "view" } else { "table" };
-        if !temporary
-            && self.temporary.get(id).is_some_and(|o| o.is_view() == view)
-            && self.permanent(id).is_some()
-        {
+        if !temporary && self.temporary.get(id).is_some_and(|o| o.is_view() == view) && self.permanent(id).is_some() {
             return Err(SqlError::validation(format!(
                 "a temporary {what} '{id}' exists: drop it first with DROP TEMPORARY {}",
                 what.to_uppercase()

@@ -31,8 +31,15 @@ pub(crate) struct TableColumn {
 pub(crate) enum ColumnKind {
     Physical,
     /// `expr` over the table's columns, all of them, as in `Table::columns`.
-    Computed { expr: Expr, text: String, proctime: bool },
-    Metadata { key: Option<String>, is_virtual: bool },
+    Computed {
+        expr: Expr,
+        text: String,
+        proctime: bool,
+    },
+    Metadata {
+        key: Option<String>,
+        is_virtual: bool,
+    },
 }
 
 /// `WATERMARK FOR column AS expr`.
@@ -125,8 +132,11 @@ impl Table {
             sql.push_str(&format!("\nPARTITIONED BY ({})", quoted_list(&self.partitioned_by)));
         }
         if !self.options.is_empty() {
-            let options: Vec<String> =
-                self.options.iter().map(|(k, v)| format!("  {} = {}", string_sql(k), string_sql(&shown(k, v)))).collect();
+            let options: Vec<String> = self
+                .options
+                .iter()
+                .map(|(k, v)| format!("  {} = {}", string_sql(k), string_sql(&shown(k, v))))
+                .collect();
             sql.push_str(&format!("\nWITH (\n{}\n)", options.join(",\n")));
         }
         sql.push('\n');

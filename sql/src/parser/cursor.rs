@@ -101,7 +101,8 @@ impl<'a> Cursor<'a> {
         match self.peek() {
             Token::Word(word) => {
                 if word.quote_style.is_none() && is_reserved(&word.value) {
-                    let message = format!("'{}' is a reserved word: write it in backticks to use it as a name", word.value);
+                    let message =
+                        format!("'{}' is a reserved word: write it in backticks to use it as a name", word.value);
                     return Err(SqlError::parse(message, Position::of(self.span())));
                 }
                 let name = word.value.clone();
@@ -126,7 +127,9 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn string(&mut self, what: &str) -> Result<String, SqlError> {
         match self.peek() {
-            Token::SingleQuotedString(text) | Token::UnicodeStringLiteral(text) | Token::NationalStringLiteral(text) => {
+            Token::SingleQuotedString(text)
+            | Token::UnicodeStringLiteral(text)
+            | Token::NationalStringLiteral(text) => {
                 let text = text.clone();
                 self.at += 1;
                 Ok(text)
@@ -163,8 +166,7 @@ impl<'a> Cursor<'a> {
         let span = self.span();
         let mut text = TypeText::default();
         self.with_parser(|parser| text.data_type(parser))?;
-        let data_type =
-            DataType::parse(&text.0).map_err(|e| SqlError::validation_at(e.to_string(), span))?;
+        let data_type = DataType::parse(&text.0).map_err(|e| SqlError::validation_at(e.to_string(), span))?;
         if self.take("NOT NULL") {
             return Ok(data_type.with_nullable(false));
         }
@@ -227,16 +229,112 @@ fn split_position(message: &str) -> (&str, Option<Position>) {
 /// a word that is missing here is read as a name, which is harmless.
 fn is_reserved(word: &str) -> bool {
     const WORDS: &[&str] = &[
-        "ALL", "AND", "ANY", "ARRAY", "AS", "BETWEEN", "BIGINT", "BOOLEAN", "BY", "BYTES", "CASE", "CAST", "CATALOG",
-        "CHAR", "COLUMN", "CONSTRAINT", "COUNT", "CREATE", "CROSS", "CUBE", "CURRENT", "DATE", "DAY", "DECIMAL",
-        "DELETE", "DESCRIBE", "DISTINCT", "DOUBLE", "DROP", "ELSE", "END", "EXISTS", "EXPLAIN", "FALSE", "FLOAT",
-        "FOR", "FROM", "FULL", "FUNCTION", "GROUP", "GROUPING", "HAVING", "HOUR", "IN", "INNER", "INSERT", "INT",
-        "INTEGER", "INTERSECT", "INTERVAL", "INTO", "IS", "JOIN", "LANGUAGE", "LEFT", "LIKE", "LIMIT", "METHOD",
-        "MINUTE", "MODEL", "MONTH", "NOT", "NULL", "OF", "ON", "ONE", "OR", "ORDER", "OUTER", "OVER", "PARTITION",
-        "POSITION", "PRIMARY", "RANGE", "RESULT", "RIGHT", "ROLLUP", "ROW", "ROWS", "SECOND", "SELECT", "SET",
-        "SMALLINT", "START", "STRING", "TABLE", "THEN", "TIME", "TIMESTAMP", "TINYINT", "TO", "TRUE", "UNION",
-        "UNIQUE", "UPDATE", "USER", "USING", "VALUE", "VALUES", "VARCHAR", "WATERMARK", "WHEN", "WHERE", "WINDOW",
-        "WITH", "YEAR",
+        "ALL",
+        "AND",
+        "ANY",
+        "ARRAY",
+        "AS",
+        "BETWEEN",
+        "BIGINT",
+        "BOOLEAN",
+        "BY",
+        "BYTES",
+        "CASE",
+        "CAST",
+        "CATALOG",
+        "CHAR",
+        "COLUMN",
+        "CONSTRAINT",
+        "COUNT",
+        "CREATE",
+        "CROSS",
+        "CUBE",
+        "CURRENT",
+        "DATE",
+        "DAY",
+        "DECIMAL",
+        "DELETE",
+        "DESCRIBE",
+        "DISTINCT",
+        "DOUBLE",
+        "DROP",
+        "ELSE",
+        "END",
+        "EXISTS",
+        "EXPLAIN",
+        "FALSE",
+        "FLOAT",
+        "FOR",
+        "FROM",
+        "FULL",
+        "FUNCTION",
+        "GROUP",
+        "GROUPING",
+        "HAVING",
+        "HOUR",
+        "IN",
+        "INNER",
+        "INSERT",
+        "INT",
+        "INTEGER",
+        "INTERSECT",
+        "INTERVAL",
+        "INTO",
+        "IS",
+        "JOIN",
+        "LANGUAGE",
+        "LEFT",
+        "LIKE",
+        "LIMIT",
+        "METHOD",
+        "MINUTE",
+        "MODEL",
+        "MONTH",
+        "NOT",
+        "NULL",
+        "OF",
+        "ON",
+        "ONE",
+        "OR",
+        "ORDER",
+        "OUTER",
+        "OVER",
+        "PARTITION",
+        "POSITION",
+        "PRIMARY",
+        "RANGE",
+        "RESULT",
+        "RIGHT",
+        "ROLLUP",
+        "ROW",
+        "ROWS",
+        "SECOND",
+        "SELECT",
+        "SET",
+        "SMALLINT",
+        "START",
+        "STRING",
+        "TABLE",
+        "THEN",
+        "TIME",
+        "TIMESTAMP",
+        "TINYINT",
+        "TO",
+        "TRUE",
+        "UNION",
+        "UNIQUE",
+        "UPDATE",
+        "USER",
+        "USING",
+        "VALUE",
+        "VALUES",
+        "VARCHAR",
+        "WATERMARK",
+        "WHEN",
+        "WHERE",
+        "WINDOW",
+        "WITH",
+        "YEAR",
     ];
     WORDS.iter().any(|reserved| word.eq_ignore_ascii_case(reserved))
 }

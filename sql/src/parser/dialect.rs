@@ -110,15 +110,34 @@ fn begins_type(parser: &Parser) -> bool {
     }
     if word.keyword == Keyword::TIMESTAMP {
         let after = if parser.peek_nth_token_ref(1).token == Token::LParen { 4 } else { 1 };
-        let word_at = |n: usize, text: &str| {
-            matches!(&parser.peek_nth_token_ref(n).token, Token::Word(w) if w.value.eq_ignore_ascii_case(text))
-        };
+        let word_at = |n: usize, text: &str| matches!(&parser.peek_nth_token_ref(n).token, Token::Word(w) if w.value.eq_ignore_ascii_case(text));
         return word_at(after, "WITH") && word_at(after + 1, "LOCAL") || word_at(after, "ARRAY");
     }
     const NAMES: [&str; 24] = [
-        "CHAR", "CHARACTER", "VARCHAR", "STRING", "BOOLEAN", "BINARY", "VARBINARY", "BYTES", "DECIMAL", "DEC",
-        "NUMERIC", "TINYINT", "SMALLINT", "INT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "TIMESTAMP_LTZ", "ARRAY",
-        "MAP", "MULTISET", "ROW", "VARIANT",
+        "CHAR",
+        "CHARACTER",
+        "VARCHAR",
+        "STRING",
+        "BOOLEAN",
+        "BINARY",
+        "VARBINARY",
+        "BYTES",
+        "DECIMAL",
+        "DEC",
+        "NUMERIC",
+        "TINYINT",
+        "SMALLINT",
+        "INT",
+        "INTEGER",
+        "BIGINT",
+        "FLOAT",
+        "DOUBLE",
+        "TIMESTAMP_LTZ",
+        "ARRAY",
+        "MAP",
+        "MULTISET",
+        "ROW",
+        "VARIANT",
     ];
     NAMES.iter().any(|name| word.value.eq_ignore_ascii_case(name))
 }

@@ -9,18 +9,32 @@ use sqlparser::tokenizer::Span;
 pub(crate) enum Statement {
     CreateTable(Box<CreateTable>),
     CreateView(Box<CreateView>),
-    CreateDatabase { name: Vec<String>, if_not_exists: bool },
+    CreateDatabase {
+        name: Vec<String>,
+        if_not_exists: bool,
+    },
     Drop(Drop),
-    AlterTable { name: Name, if_exists: bool, change: TableChange },
-    Use { name: Vec<String> },
-    UseCatalog { name: String },
+    AlterTable {
+        name: Name,
+        if_exists: bool,
+        change: TableChange,
+    },
+    Use {
+        name: Vec<String>,
+    },
+    UseCatalog {
+        name: String,
+    },
     /// Without a pair: shows all.
     Set(Option<(String, String)>),
     /// Without a key: all.
     Reset(Option<String>),
     Show(Show),
     Describe(Name),
-    Explain { details: Vec<String>, of: Box<Statement> },
+    Explain {
+        details: Vec<String>,
+        of: Box<Statement>,
+    },
     Insert(Box<Insert>),
     StatementSet(Vec<Insert>),
     Query(Box<Query>),
@@ -60,8 +74,15 @@ pub(crate) struct ColumnDef {
 #[derive(Debug, Clone)]
 pub(crate) enum ColumnDefKind {
     Physical(DataType),
-    Computed { expr: Expr, text: String },
-    Metadata { data_type: DataType, key: Option<String>, is_virtual: bool },
+    Computed {
+        expr: Expr,
+        text: String,
+    },
+    Metadata {
+        data_type: DataType,
+        key: Option<String>,
+        is_virtual: bool,
+    },
     /// Only a name: CREATE TABLE ... AS, to order the query's columns.
     OfQuery,
 }

@@ -122,7 +122,10 @@ fn table_hint(hint: &str, span: Span, out: &mut Vec<TokenWithSpan>) -> Result<()
         return Ok(());
     }
     if tokens.get(1) != Some(&Token::LParen) || tokens.last() != Some(&Token::RParen) {
-        return Err(SqlError::parse("a table hint is written /*+ OPTIONS('key' = 'value', ...) */", Position::of(span)));
+        return Err(SqlError::parse(
+            "a table hint is written /*+ OPTIONS('key' = 'value', ...) */",
+            Position::of(span),
+        ));
     }
     tokens.remove(0);
     let at = |token: Token| TokenWithSpan::new(token, span);
@@ -161,10 +164,7 @@ fn wrap_table_arguments(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 /// The position behind the name and the hint that begin at `at`.
 fn end_of_table_argument(tokens: &[TokenWithSpan], mut at: usize) -> usize {
     at += 1;
-    while at + 1 < tokens.len()
-        && tokens[at].token == Token::Period
-        && matches!(tokens[at + 1].token, Token::Word(_))
-    {
+    while at + 1 < tokens.len() && tokens[at].token == Token::Period && matches!(tokens[at + 1].token, Token::Word(_)) {
         at += 2;
     }
     let hinted = tokens.get(at).is_some_and(|t| t.token == Token::LParen)

@@ -43,8 +43,7 @@ impl Columns {
 impl Planner<'_> {
     /// One row for each combination of values of all columns.
     pub(super) fn distinct(&mut self, relation: Relation) -> Result<Relation, SqlError> {
-        let keys: Vec<Expr> =
-            relation.columns.iter().map(|c| Expr::column(c.index, c.data_type.clone())).collect();
+        let keys: Vec<Expr> = relation.columns.iter().map(|c| Expr::column(c.index, c.data_type.clone())).collect();
         let groups = self.aggregate(relation.node, &keys, &[])?;
         let schema = self.plan.schema(groups.node).clone();
         let projections = relation
@@ -76,12 +75,7 @@ impl Planner<'_> {
         self.group_aggregate(input, keys, calls)
     }
 
-    fn group_aggregate(
-        &mut self,
-        input: NodeId,
-        keys: &[Expr],
-        calls: &[BoundAggregate],
-    ) -> Result<Groups, SqlError> {
+    fn group_aggregate(&mut self, input: NodeId, keys: &[Expr], calls: &[BoundAggregate]) -> Result<Groups, SqlError> {
         let mut columns = Columns { projections: Vec::new() };
         let key_columns: Vec<usize> = keys.iter().map(|key| columns.add(&self.column_name(input, key), key)).collect();
         let calls = self.call_columns(input, calls, &mut columns);
@@ -109,7 +103,15 @@ impl Planner<'_> {
         match self.below_window_table(input, keys, calls, bounds) {
             Some(fused) => {
                 let time = fused.window.time_column;
-                self.add_window_aggregate(fused.input, fused.filter, &fused.keys, &fused.calls, fused.window, time, bounds)
+                self.add_window_aggregate(
+                    fused.input,
+                    fused.filter,
+                    &fused.keys,
+                    &fused.calls,
+                    fused.window,
+                    time,
+                    bounds,
+                )
             }
             None => self.attached_window_aggregate(input, keys, calls, columns, bounds),
         }

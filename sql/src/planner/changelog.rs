@@ -3,8 +3,8 @@
 
 use hurtig_proto::v1;
 
+use super::NodeId;
 use super::node::{NodeKind, Plan, Sink};
-use super::{NodeId};
 use crate::error::SqlError;
 
 /// The kinds of change on a stream.

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use hurtig_graph::{Expr, RowSchema};
 use hurtig_proto::v1;
 
+use super::NodeId;
 use super::changelog::ChangelogMode;
 use super::node::{AggregateCall, NodeKind, Plan};
-use super::NodeId;
 
 /// One line that says what a node does.
 pub(crate) fn describe(plan: &Plan, id: NodeId) -> String {
@@ -19,7 +19,9 @@ pub(crate) fn describe(plan: &Plan, id: NodeId) -> String {
         None => String::new(),
     };
     match (&node.kind, input) {
-        (NodeKind::Source(source), _) => format!("Source(table=[{}], fields=[{}])", source.table, columns(&node.schema)),
+        (NodeKind::Source(source), _) => {
+            format!("Source(table=[{}], fields=[{}])", source.table, columns(&node.schema))
+        }
         (NodeKind::Calc(calc), Some(input)) => {
             let mut parts = Vec::new();
             if let Some(projections) = &calc.projections {
@@ -126,7 +128,8 @@ fn branch(plan: &Plan, id: NodeId, modes: Option<&[ChangelogMode]>, depth: usize
         };
         line.push_str(&format!(" changelogMode={mode}{key}"));
     }
-    let _ = writeln!(out, "{}{line}", if depth == 0 { String::new() } else { format!("{}+- ", "   ".repeat(depth - 1)) });
+    let _ =
+        writeln!(out, "{}{line}", if depth == 0 { String::new() } else { format!("{}+- ", "   ".repeat(depth - 1)) });
     for &input in &node.inputs {
         branch(plan, input, modes, depth + 1, out);
     }

@@ -7,10 +7,10 @@ use hurtig_graph::RowSchema;
 use hurtig_proto::v1;
 use v1::operator::Kind;
 
+use super::NodeId;
 use super::changelog::ChangelogMode;
 use super::explain::describe;
 use super::node::{AggregateCall, Node, NodeKind, Plan, Source};
-use super::NodeId;
 use crate::error::SqlError;
 use crate::session::SessionSettings;
 

@@ -213,7 +213,10 @@ fn parse_group_by(group_by: &GroupByExpr) -> Result<GroupBy, SqlError> {
         return Err(SqlError::unsupported("GROUP BY ALL is", group_by.span()));
     };
     if !modifiers.is_empty() {
-        return Err(SqlError::parse("WITH behind GROUP BY is not part of Flink SQL", crate::Position::of(group_by.span())));
+        return Err(SqlError::parse(
+            "WITH behind GROUP BY is not part of Flink SQL",
+            crate::Position::of(group_by.span()),
+        ));
     }
     let mut result = GroupBy { keys: Vec::new(), sets: vec![Vec::new()] };
     for expr in exprs {
@@ -377,8 +380,7 @@ fn replace_grouping_functions(
                 return ControlFlow::Continue(());
             }
             let arguments = texts(&plain_arguments(function).unwrap_or_default());
-            let positions: Option<Vec<usize>> =
-                arguments.iter().map(|a| keys.iter().position(|k| k == a)).collect();
+            let positions: Option<Vec<usize>> = arguments.iter().map(|a| keys.iter().position(|k| k == a)).collect();
             let Some(positions) = positions else {
                 let message = format!("the arguments of {name} must be expressions of GROUP BY");
                 return ControlFlow::Break(SqlError::validation_at(message, function.span()));

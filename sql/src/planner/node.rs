@@ -332,4 +332,3 @@ fn derive_window_table(window: &Window, input: &Node) -> Derived {
     };
     (schema, key, Some(WindowColumns::at(window.clone(), at)))
 }
-

@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 
 use hurtig_graph::{Expr, ExprKind, LogicalType};
 
+use super::NodeId;
 use super::aggregate::conjunction;
 use super::node::{
     AggregateCall, Calc, GroupAggregate, Node, NodeKind, Plan, Projection, Source, WatermarkAssigner, WindowAggregate,
 };
-use super::NodeId;
 use crate::error::SqlError;
 
 /// The optimised plan of what `sinks` need; also where the sinks are in it.
@@ -30,10 +30,8 @@ pub(crate) fn optimize(plan: &Plan, sinks: &[NodeId]) -> Result<(Plan, Vec<NodeI
             rewrite.places[id] = Some(place);
         }
     }
-    let new_sinks = sinks
-        .iter()
-        .map(|&sink| rewrite.place(sink).map(|place| place.node))
-        .collect::<Result<Vec<_>, _>>()?;
+    let new_sinks =
+        sinks.iter().map(|&sink| rewrite.place(sink).map(|place| place.node)).collect::<Result<Vec<_>, _>>()?;
     compact(&rewrite.new, &new_sinks)
 }
 
@@ -276,8 +274,7 @@ impl Rewrite<'_> {
             return self.union_of_nothing(old_inputs, width);
         }
         kept.sort_unstable();
-        let inputs =
-            old_inputs.iter().map(|&input| self.exactly(input, &kept)).collect::<Result<Vec<_>, _>>()?;
+        let inputs = old_inputs.iter().map(|&input| self.exactly(input, &kept)).collect::<Result<Vec<_>, _>>()?;
         let mut columns = vec![None; width];
         kept.iter().enumerate().for_each(|(new, &old)| columns[old] = Some(new));
         Ok(Place { node: self.new.add(NodeKind::Union, inputs)?, columns })

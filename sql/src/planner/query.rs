@@ -162,7 +162,10 @@ impl Planner<'_> {
     pub(crate) fn union_all(&mut self, inputs: Vec<Relation>, span: Span) -> Result<Relation, SqlError> {
         let width = inputs[0].columns.len();
         if let Some(other) = inputs.iter().find(|r| r.columns.len() != width) {
-            let message = format!("UNION needs equally many columns, but one side has {width} and another {}", other.columns.len());
+            let message = format!(
+                "UNION needs equally many columns, but one side has {width} and another {}",
+                other.columns.len()
+            );
             return Err(SqlError::validation_at(message, span));
         }
         let mut types = Vec::with_capacity(width);
@@ -170,14 +173,17 @@ impl Planner<'_> {
             let sides: Vec<DataType> = inputs.iter().map(|r| r.columns[i].data_type.clone()).collect();
             let common = binder::common_type(&sides).ok_or_else(|| {
                 let sides: Vec<String> = sides.iter().map(|t| t.logical.to_string()).collect();
-                let message = format!("column {} of UNION has the types {}, which have none in common", i + 1, sides.join(" and "));
+                let message = format!(
+                    "column {} of UNION has the types {}, which have none in common",
+                    i + 1,
+                    sides.join(" and ")
+                );
                 SqlError::validation_at(message, span)
             })?;
             types.push(common);
         }
         let names: Vec<String> = inputs[0].columns.iter().map(|c| c.name.clone()).collect();
-        let nodes =
-            inputs.iter().map(|r| self.conform(r, &names, &types)).collect::<Result<Vec<_>, _>>()?;
+        let nodes = inputs.iter().map(|r| self.conform(r, &names, &types)).collect::<Result<Vec<_>, _>>()?;
         let node = self.plan.add(NodeKind::Union, nodes)?;
         Ok(Relation::of_node(&self.plan, node, None))
     }
@@ -404,7 +410,9 @@ impl Planner<'_> {
 /// Places within a view's text would be read as places of the statement, so they are dropped.
 fn in_view(view: &str, error: SqlError) -> SqlError {
     match error {
-        SqlError::Parse { message, .. } => SqlError::Parse { message: format!("view '{view}': {message}"), position: None },
+        SqlError::Parse { message, .. } => {
+            SqlError::Parse { message: format!("view '{view}': {message}"), position: None }
+        }
         SqlError::Validation { message, .. } => SqlError::validation(format!("view '{view}': {message}")),
         SqlError::Unsupported { construct, .. } => {
             SqlError::Unsupported { construct: format!("in view '{view}', {construct}"), position: None }
@@ -417,7 +425,10 @@ fn reject_hints(hints: &[(String, String)], name: &Name) -> Result<(), SqlError>
     if hints.is_empty() {
         return Ok(());
     }
-    Err(SqlError::validation_at("an OPTIONS hint can only be given for a table, not for a view or WITH query", name.span))
+    Err(SqlError::validation_at(
+        "an OPTIONS hint can only be given for a table, not for a view or WITH query",
+        name.span,
+    ))
 }
 
 fn alias_of(factor: &TableFactor) -> Option<&TableAlias> {
@@ -473,10 +484,12 @@ fn reject_clauses(query: &Query) -> Result<(), SqlError> {
     if let Some(fetch) = &query.fetch {
         return Err(SqlError::unsupported("FETCH is", fetch.span()));
     }
-    if !query.locks.is_empty() || query.for_clause.is_some() || query.settings.is_some() || query.format_clause.is_some()
+    if !query.locks.is_empty()
+        || query.for_clause.is_some()
+        || query.settings.is_some()
+        || query.format_clause.is_some()
     {
         return Err(SqlError::parse("FOR, SETTINGS and FORMAT clauses are not part of Flink SQL", None));
     }
     Ok(())
 }
-

@@ -108,7 +108,8 @@ impl Planner<'_> {
     }
 
     fn idle_timeout(&self, options: &Options) -> Result<u64, SqlError> {
-        let of_table = Configuration::from_map(options.clone()).duration_ms(&TABLE_IDLE_TIMEOUT).map_err(config_error)?;
+        let of_table =
+            Configuration::from_map(options.clone()).duration_ms(&TABLE_IDLE_TIMEOUT).map_err(config_error)?;
         match of_table {
             Some(ms) => Ok(ms),
             None => Ok(self.settings.configuration().duration_ms(&IDLE_TIMEOUT).map_err(config_error)?.unwrap_or(0)),

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use hurtig_graph::{Expr, LogicalType};
 use sqlparser::ast::{
-    Distinct, Expr as Ast, GroupByExpr, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned,
+    Distinct, Expr as Ast, GroupByExpr, InTarget, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned,
     WildcardAdditionalOptions, visit_expressions,
 };
 use sqlparser::tokenizer::Span;
@@ -229,7 +229,9 @@ fn reject_expressions(select: &Select) -> Result<(), SqlError> {
         Ast::Function(function) if function.over.is_some() => {
             ControlFlow::Break(SqlError::unsupported("OVER windows (Top-N and ranking included) are", e.span()))
         }
-        Ast::InSubquery { .. } => ControlFlow::Break(SqlError::unsupported("IN with a subquery is", e.span())),
+        Ast::In { target: InTarget::Subquery(_), .. } => {
+            ControlFlow::Break(SqlError::unsupported("IN with a subquery is", e.span()))
+        }
         Ast::Exists { .. } => ControlFlow::Break(SqlError::unsupported("EXISTS is", e.span())),
         Ast::Subquery(_) => ControlFlow::Break(SqlError::unsupported("subqueries in expressions are", e.span())),
         Ast::AnyOp { .. } | Ast::AllOp { .. } => {

@@ -97,8 +97,14 @@ impl Planner<'_> {
         let position = |column: &String| schema.index_of(column);
         let primary_key = table.primary_key.iter().flat_map(|k| k.columns.iter().filter_map(position)).collect();
         let partition_by = table.partitioned_by.iter().filter_map(position).collect();
-        let sink =
-            Sink { table: name.clone(), options: options.clone(), schema: schema.clone(), primary_key, partition_by, info };
+        let sink = Sink {
+            table: name.clone(),
+            options: options.clone(),
+            schema: schema.clone(),
+            primary_key,
+            partition_by,
+            info,
+        };
         Ok(Target { name, options, sink })
     }
 
@@ -116,9 +122,9 @@ impl Planner<'_> {
             let partition = insert.partition.iter().find(|(name, _)| *name == column.name);
             let target = targets.iter().position(|t| t.name == column.name);
             let expr = match (partition, target) {
-                (Some((_, value)), _) => {
-                    binder::bind_scalar(value, &scope).map_err(|e| e.or_at(value.span()))?.cast_to(column.data_type.clone())
-                }
+                (Some((_, value)), _) => binder::bind_scalar(value, &scope)
+                    .map_err(|e| e.or_at(value.span()))?
+                    .cast_to(column.data_type.clone()),
                 (None, Some(position)) => {
                     let source = &relation.columns[position];
                     let nullable = source.data_type.nullable;

@@ -303,7 +303,10 @@ impl Planner<'_> {
 
     fn table_argument(&mut self, argument: &Ast, env: &Environment) -> Result<Relation, SqlError> {
         let not_a_table = || {
-            SqlError::validation_at("the first argument of a window table function is TABLE and a name", argument.span())
+            SqlError::validation_at(
+                "the first argument of a window table function is TABLE and a name",
+                argument.span(),
+            )
         };
         let Ast::Function(function) = argument else { return Err(not_a_table()) };
         if function.name.to_string() != TABLE_ARGUMENT {
@@ -348,7 +351,9 @@ impl Planner<'_> {
         let scope = Scope { columns: Vec::new(), session: self.settings };
         let bound = binder::bind_scalar(expr, &scope).map_err(|e| e.or_at(expr.span()))?;
         match (&bound.kind, &bound.data_type.logical) {
-            (ExprKind::Literal(Literal::Int(ms)), LogicalType::IntervalDayTime) if may_be_negative || *ms > 0 => Ok(*ms),
+            (ExprKind::Literal(Literal::Int(ms)), LogicalType::IntervalDayTime) if may_be_negative || *ms > 0 => {
+                Ok(*ms)
+            }
             (ExprKind::Literal(Literal::Int(_)), LogicalType::IntervalDayTime) => {
                 Err(SqlError::validation_at("the length of a window must be positive", expr.span()))
             }

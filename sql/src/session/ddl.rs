@@ -56,7 +56,10 @@ impl Session {
         }
         let table = self.finish_table(id.clone(), draft, create)?;
         let object = CatalogObject::Table(Arc::new(table));
-        let added = self.catalog.add(&id, object, create.temporary, create.if_not_exists).map_err(|e| e.or_at(create.name.span))?;
+        let added = self
+            .catalog
+            .add(&id, object, create.temporary, create.if_not_exists)
+            .map_err(|e| e.or_at(create.name.span))?;
         match &create.query {
             Some(query) if added => self.insert(&[insert_of(create, query, query_columns)]),
             _ => Ok(StatementResult::Ok),
