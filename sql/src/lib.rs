@@ -15,9 +15,10 @@
 
 #![forbid(missing_docs)]
 
-mod binder;
+pub mod binder;
 mod catalog;
 pub mod error;
+mod functions;
 pub mod parser;
 mod planner;
 pub mod resolver;

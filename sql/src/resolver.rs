@@ -1,5 +1,6 @@
 //! SQL text inside job graphs that clients build themselves.
 
+use hurtig_graph::aggregates::AggregateFunction;
 use hurtig_graph::config::Configuration;
 use hurtig_graph::job::ExprResolver;
 use hurtig_graph::{DataType, Expr, RowField, RowSchema};
@@ -18,8 +19,13 @@ impl ExprResolver for SqlResolver {
         scalar(sql, input, configuration).map_err(|e| e.to_string())
     }
 
-    fn aggregate_type(&self, function: &str, arguments: &[DataType], grouped: bool) -> Result<DataType, String> {
-        binder::aggregate_type(function, arguments, grouped).map_err(|e| e.to_string())
+    fn aggregate_type(&self, function: &str, arguments: &[DataType], _grouped: bool) -> Result<DataType, String> {
+        let known =
+            AggregateFunction::parse(function).ok_or_else(|| format!("there is no aggregate function {function}"))?;
+        known.result_type(arguments).ok_or_else(|| {
+            let types: Vec<String> = arguments.iter().map(|t| t.logical.to_string()).collect();
+            format!("{} does not take arguments of type ({})", known.name(), types.join(", "))
+        })
     }
 }
 

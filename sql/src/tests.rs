@@ -90,13 +90,22 @@ fn error(session: &mut Session, script: &str) -> String {
 
 fn graph_of(result: StatementResult) -> v1::JobGraph {
     match result {
-        StatementResult::Query { graph, .. } | StatementResult::Insert { graph } => graph,
+        StatementResult::Query { graph, .. } | StatementResult::Insert { graph } => {
+            plan(&graph);
+            graph
+        }
         other => panic!("not a job: {other:?}"),
     }
 }
 
 fn graph(session: &mut Session, script: &str) -> v1::JobGraph {
     graph_of(run(session, script))
+}
+
+/// The graph as the JobManager makes it ready: refused when anything in it does not fit.
+fn plan(graph: &v1::JobGraph) -> hurtig_graph::job::JobPlan {
+    let cluster = hurtig_graph::config::Configuration::default();
+    hurtig_graph::job::plan(graph, &crate::SqlResolver, &cluster).unwrap_or_else(|e| panic!("{e}: {:#?}", shape(graph)))
 }
 
 /// The vertices of a graph as `uid: name`, and its edges.

@@ -33,6 +33,8 @@ pub(super) fn group(
     path: &str,
 ) -> Result<Output, GraphError> {
     let emit_update_before = aggregate.emit_update_before;
+    // DISTINCT over inserts: the first row of a key is all there is. With TTL rows are repeated.
+    let distinct = aggregate.aggregates.is_empty() && aggregate.state_ttl_ms == 0 && input.mode == ChangelogMode::Append;
     let parts = Parts {
         keys: &mut aggregate.keys,
         key_names: &mut aggregate.key_names,
@@ -45,6 +47,7 @@ pub(super) fn group(
     let (phase, fields, _) = aggregated(parts, input, context, path)?;
     let mode = match (phase, emit_update_before) {
         (AggregatePhase::Local, _) => ChangelogMode::Append,
+        _ if distinct => ChangelogMode::Append,
         (_, true) => ChangelogMode::Retract,
         (_, false) => ChangelogMode::Upsert,
     };

@@ -1,6 +1,8 @@
 //! A cursor over the tokens of one statement, with the helpers of a recursive-descent parser.
 
-use sqlparser::ast::{Expr, Query};
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{Expr, Query, Visit, visit_expressions};
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
 
@@ -175,11 +177,15 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn expression(&mut self) -> Result<Expr, SqlError> {
-        self.with_parser(|parser| parser.parse_expr())
+        let expr = self.with_parser(|parser| parser.parse_expr())?;
+        reject_reserved(&expr)?;
+        Ok(expr)
     }
 
     pub(super) fn query(&mut self) -> Result<Query, SqlError> {
-        self.with_parser(|parser| parser.parse_query()).map(|query| *query)
+        let query = self.with_parser(|parser| parser.parse_query())?;
+        reject_reserved(query.as_ref())?;
+        Ok(*query)
     }
 
     /// Lets sqlparser read from here, and goes on behind what it has read.
@@ -225,9 +231,36 @@ fn split_position(message: &str) -> (&str, Option<Position>) {
     (text, parsed)
 }
 
+/// Refuses words of the grammar where a column is expected: sqlparser reads some as names.
+fn reject_reserved(tree: &impl Visit) -> Result<(), SqlError> {
+    const WORDS: [&str; 24] = [
+        "AND", "AS", "BY", "CREATE", "ELSE", "END", "FROM", "GROUP", "HAVING", "JOIN", "LANGUAGE", "METHOD", "ON",
+        "ONE", "OR", "RESULT", "SELECT", "START", "TABLE", "THEN", "UNION", "VALUE", "WHEN", "WHERE",
+    ];
+    let found = visit_expressions(tree, |e| match e {
+        Expr::Identifier(ident) if ident.quote_style.is_none() => {
+            match WORDS.iter().any(|word| ident.value.eq_ignore_ascii_case(word)) {
+                true => ControlFlow::Break(reserved(&ident.value, ident.span)),
+                false => ControlFlow::Continue(()),
+            }
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    match found {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// The error that a reserved word stands where a name should.
+pub(crate) fn reserved(word: &str, span: Span) -> SqlError {
+    let message = format!("'{word}' is a reserved word: write it in backticks to use it as a name");
+    SqlError::parse(message, Position::of(span))
+}
+
 /// Flink's reserved words that are likely as names of columns and tables. The whole list is longer;
 /// a word that is missing here is read as a name, which is harmless.
-fn is_reserved(word: &str) -> bool {
+pub(crate) fn is_reserved(word: &str) -> bool {
     const WORDS: &[&str] = &[
         "ALL",
         "AND",

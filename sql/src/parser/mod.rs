@@ -14,6 +14,8 @@ pub(crate) use statement::parse_statement;
 pub(crate) use statement_ast::*;
 pub(crate) use tokens::{OPTIONS_HINT, TABLE_ARGUMENT};
 
+pub(crate) use cursor::{is_reserved, reserved};
+
 use cursor::Cursor;
 
 use crate::error::SqlError;

@@ -155,10 +155,37 @@ fn wrap_table_arguments(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         at += 1;
         let end = end_of_table_argument(&tokens, at);
         out.extend_from_slice(&tokens[at..end]);
-        out.push(TokenWithSpan::new(Token::RParen, span));
         at = end;
+        if let Some(end) = end_of_partition_by(&tokens, at) {
+            out.push(TokenWithSpan::new(Token::Comma, span));
+            out.push(TokenWithSpan::new(Token::SingleQuotedString("PARTITION BY".to_owned()), tokens[at].span));
+            at = end;
+        }
+        out.push(TokenWithSpan::new(Token::RParen, span));
     }
     out
+}
+
+/// The position behind `PARTITION BY ...` of a table argument. Its columns are not kept: no function
+/// that is supported takes them.
+fn end_of_partition_by(tokens: &[TokenWithSpan], start: usize) -> Option<usize> {
+    let word_at = |at: usize, text: &str| tokens.get(at).is_some_and(|t| is_word(&t.token, text));
+    if !(word_at(start, "PARTITION") && word_at(start + 1, "BY")) {
+        return None;
+    }
+    let mut depth = 0_usize;
+    let mut at = start + 2;
+    while let Some(token) = tokens.get(at) {
+        match token.token {
+            Token::LParen => depth += 1,
+            Token::RParen if depth == 0 => break,
+            Token::RParen => depth -= 1,
+            Token::Comma if depth == 0 => break,
+            _ => {}
+        }
+        at += 1;
+    }
+    Some(at)
 }
 
 /// The position behind the name and the hint that begin at `at`.

@@ -1,6 +1,6 @@
 //! Aggregations: which operator computes them, and the calculation in front of it.
 
-use hurtig_graph::{Expr, Literal, LogicalType};
+use hurtig_graph::{Expr, LogicalType};
 
 use super::node::{AggregateCall, GroupAggregate, NodeKind, Projection, WindowAggregate};
 use super::query::Relation;
@@ -176,7 +176,10 @@ impl Planner<'_> {
         columns: &WindowColumns,
         bounds: &[Option<WindowBound>],
     ) -> Result<Groups, SqlError> {
-        let (input, time_column) = self.window_time_column(input, columns)?;
+        let Some((input, time_column)) = self.with_window_time(input)? else {
+            let construct = "grouping by the windows of a subquery that leaves out window_time is".to_owned();
+            return Err(SqlError::Unsupported { construct, position: None });
+        };
         let outer = &columns.window;
         let slice = Window { kind: WindowKind::Tumble, size_ms: outer.slide_ms, ..outer.clone() };
         let as_keys: Vec<Option<WindowBound>> =
@@ -195,26 +198,24 @@ impl Planner<'_> {
         Ok(groups)
     }
 
-    /// The column with `window_time`; computed from the end where the query left it out.
-    fn window_time_column(&mut self, input: NodeId, columns: &WindowColumns) -> Result<(NodeId, usize), SqlError> {
-        if let Some(&time) = columns.time.first() {
-            return Ok((input, time));
+    /// A node like `input` with the column `window_time`, fetched from further down where the query
+    /// left it out. Columns are added at the end only.
+    fn with_window_time(&mut self, input: NodeId) -> Result<Option<(NodeId, usize)>, SqlError> {
+        let node = self.plan.nodes[input].clone();
+        if let Some(&time) = node.window.as_ref().and_then(|w| w.time.first()) {
+            return Ok(Some((input, time)));
         }
-        if !columns.window.time_zone.is_empty() {
-            return Err(SqlError::Unsupported {
-                construct: "grouping by windows over TIMESTAMP_LTZ whose window_time was left out by a subquery is"
-                    .to_owned(),
-                position: None,
-            });
-        }
-        let end = Expr::column_of(self.plan.schema(input), columns.end[0]);
-        let one = Expr::literal(Literal::Int(1), LogicalType::IntervalDayTime.not_null());
-        let data_type = end.data_type.clone();
-        let mut projections = self.plan.identity(input);
-        let expr = Expr::call("-", vec![end, one], data_type);
+        let NodeKind::Calc(calc) = node.kind else { return Ok(None) };
+        let Some((below, time)) = self.with_window_time(node.inputs[0])? else { return Ok(None) };
+        let mut projections = match calc.projections {
+            Some(projections) => projections,
+            None => self.plan.identity(node.inputs[0]),
+        };
+        let expr = Expr::column_of(self.plan.schema(below), time);
         projections.push(Projection { name: "$window_time".to_owned(), expr });
         let column = projections.len() - 1;
-        Ok((self.plan.calc(input, None, Some(projections))?, column))
+        let carried = self.plan.calc(below, calc.filter, Some(projections))?;
+        Ok(Some((carried, column)))
     }
 
     /// The calculation, or nothing where it would pass its input unchanged.

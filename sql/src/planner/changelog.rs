@@ -77,8 +77,11 @@ fn updating(plan: &Plan) -> Vec<bool> {
         let of_inputs = node.inputs.iter().any(|&input| updating[input]);
         updating.push(match &node.kind {
             NodeKind::Source(source) => source.info.changelog,
-            // Without calls it emits the first row of each key and nothing else.
-            NodeKind::GroupAggregate(aggregate) => of_inputs || !aggregate.calls.is_empty(),
+            // Without calls it emits the first row of each key and nothing else, unless state expires:
+            // then unchanged rows are emitted again, to keep those behind alive.
+            NodeKind::GroupAggregate(aggregate) => {
+                of_inputs || !aggregate.calls.is_empty() || aggregate.state_ttl_ms > 0
+            }
             NodeKind::WindowAggregate(_) => false,
             _ => of_inputs,
         });

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use hurtig_graph::RowSchema;
+use hurtig_graph::aggregates::local_output;
+use hurtig_graph::config::keys;
 use hurtig_proto::v1;
 use v1::operator::Kind;
 
@@ -26,6 +28,7 @@ pub(crate) fn job_graph(
         plan,
         modes,
         default_parallelism: default_parallelism(settings)?,
+        split_aggregates: split_aggregates(settings)?,
         uids: operator_uids(plan, sinks),
         ordered: ordered_outputs(plan, modes),
         ends: Vec::with_capacity(plan.nodes.len()),
@@ -54,6 +57,13 @@ fn default_parallelism(settings: &SessionSettings) -> Result<u32, SqlError> {
     Ok(0)
 }
 
+/// Whether aggregations may be split into a part before and a part after the shuffle.
+fn split_aggregates(settings: &SessionSettings) -> Result<bool, SqlError> {
+    let strategy =
+        settings.configuration().choice(&keys::AGG_PHASE_STRATEGY).map_err(|e| SqlError::Config(e.to_string()))?;
+    Ok(strategy != Some("ONE_PHASE"))
+}
+
 /// Where rows of a node come from.
 #[derive(Debug, Clone)]
 struct End {
@@ -65,6 +75,8 @@ struct Builder<'a> {
     plan: &'a Plan,
     modes: &'a [ChangelogMode],
     default_parallelism: u32,
+    /// Aggregations work before the shuffle already, where they can.
+    split_aggregates: bool,
     uids: Vec<String>,
     /// Nodes whose consumers depend on the order of changes.
     ordered: Vec<bool>,
@@ -122,13 +134,6 @@ impl Builder<'_> {
 
     fn partitioner(&self, node: &Node, input: NodeId, parallelism: u32) -> v1::Partitioner {
         use v1::partitioner::Kind as P;
-        let by_key = |keys: &[usize]| {
-            if keys.is_empty() {
-                P::Global(v1::Global {})
-            } else {
-                P::Hash(v1::Hash { columns: positions(keys), column_names: Vec::new() })
-            }
-        };
         let kind = match &node.kind {
             NodeKind::GroupAggregate(aggregate) => by_key(&aggregate.keys),
             NodeKind::WindowAggregate(aggregate) => by_key(&aggregate.keys),
@@ -194,9 +199,61 @@ impl Builder<'_> {
         })
     }
 
-    /// Local and global part of an aggregation, where it can be split.
-    fn two_phases(&mut self, _id: NodeId, _parallelism: u32) -> Result<Option<End>, SqlError> {
-        Ok(None)
+    /// Local and global part of an aggregation, where it can be split. The operator's identity is that
+    /// of the global part, which has the state.
+    fn two_phases(&mut self, id: NodeId, parallelism: u32) -> Result<Option<End>, SqlError> {
+        let plan = self.plan;
+        let node = &plan.nodes[id];
+        let (keys, calls_of_node, windowed) = match &node.kind {
+            NodeKind::GroupAggregate(aggregate) => (&aggregate.keys, &aggregate.calls, false),
+            NodeKind::WindowAggregate(aggregate) => (&aggregate.keys, &aggregate.calls, true),
+            _ => return Ok(None),
+        };
+        let input = node.inputs[0];
+        if !self.split_aggregates || calls_of_node.is_empty() || self.modes[input] != ChangelogMode::Append {
+            return Ok(None);
+        }
+        let rows = plan.schema(input);
+        let calls = calls(calls_of_node);
+        let Ok(Some(accumulators)) = local_output(&positions(keys), &calls, rows, false, windowed) else {
+            return Ok(None);
+        };
+        let global_keys: Vec<usize> = (0..keys.len()).collect();
+        let mut local = self.operator(node)?;
+        let mut global = local.clone();
+        for (kind, phase) in [(&mut local, v1::AggregatePhase::Local), (&mut global, v1::AggregatePhase::Global)] {
+            let is_global = phase == v1::AggregatePhase::Global;
+            let before = is_global.then(|| rows.to_proto());
+            match kind {
+                Kind::GroupAggregate(aggregate) => {
+                    aggregate.phase = phase as i32;
+                    aggregate.aggregate_input = before;
+                    if is_global {
+                        aggregate.keys = positions(&global_keys);
+                    } else {
+                        aggregate.state_ttl_ms = 0;
+                    }
+                }
+                Kind::WindowAggregate(aggregate) => {
+                    aggregate.phase = phase as i32;
+                    aggregate.aggregate_input = before;
+                    if is_global {
+                        aggregate.keys = positions(&global_keys);
+                    }
+                }
+                _ => return Err(SqlError::Internal("only aggregations are split".to_owned())),
+            }
+        }
+        let producer = self.ends[input].clone();
+        let uid = self.uids[id].clone();
+        let local_uid = format!("{uid}-local");
+        let append = ChangelogMode::Append;
+        let local = self.vertex(id, local_uid, local, accumulators, append, producer.parallelism);
+        self.edge(&producer.vertex, &local, 0, forward(), false);
+        let shuffle = v1::Partitioner { kind: Some(by_key(&global_keys)) };
+        let vertex = self.vertex(id, uid, global, node.schema.clone(), self.modes[id], parallelism);
+        self.edge(&local, &vertex, 0, shuffle, false);
+        Ok(Some(End { vertex, parallelism }))
     }
 
     fn vertex(
@@ -213,7 +270,7 @@ impl Builder<'_> {
         }
         let operator = v1::Operator {
             uid: uid.clone(),
-            name: describe(self.plan, id),
+            name: format!("{}{}", phase_prefix(&kind), describe(self.plan, id)),
             output_schema: Some(schema.to_proto()),
             changelog: mode.to_proto() as i32,
             kind: Some(kind),
@@ -237,6 +294,32 @@ impl Builder<'_> {
             ordered,
         });
     }
+}
+
+fn phase_prefix(kind: &Kind) -> &'static str {
+    let phase = match kind {
+        Kind::GroupAggregate(aggregate) => aggregate.phase,
+        Kind::WindowAggregate(aggregate) => aggregate.phase,
+        _ => return "",
+    };
+    match v1::AggregatePhase::try_from(phase) {
+        Ok(v1::AggregatePhase::Local) => "Local",
+        Ok(v1::AggregatePhase::Global) => "Global",
+        _ => "",
+    }
+}
+
+fn forward() -> v1::Partitioner {
+    v1::Partitioner { kind: Some(v1::partitioner::Kind::Forward(v1::Forward {})) }
+}
+
+/// All rows of a key in one subtask.
+fn by_key(keys: &[usize]) -> v1::partitioner::Kind {
+    use v1::partitioner::Kind as P;
+    if keys.is_empty() {
+        return P::Global(v1::Global {});
+    }
+    P::Hash(v1::Hash { columns: positions(keys), column_names: Vec::new() })
 }
 
 fn source_operator(source: &Source) -> v1::Source {

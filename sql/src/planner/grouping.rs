@@ -6,6 +6,7 @@
 
 use std::ops::ControlFlow;
 
+use hurtig_graph::aggregates::AggregateFunction;
 use hurtig_graph::{Expr, Literal, LogicalType};
 use sqlparser::ast::{Expr as Ast, Function, GroupByExpr, Ident, Select, Spanned, visit_expressions_mut};
 use sqlparser::tokenizer::Span;
@@ -15,7 +16,7 @@ use super::query::Relation;
 use super::select::{Item, ItemValue, check_condition};
 use super::window::{WindowKind, plain_arguments};
 use super::{NodeId, Planner};
-use crate::binder::{self, Scope};
+use crate::binder::{self, BoundAggregate, Scope};
 use crate::error::SqlError;
 
 const WINDOW_COLUMNS: [&str; 3] = ["$window_start", "$window_end", "$window_time"];
@@ -71,6 +72,7 @@ impl Planner<'_> {
         let mut calls = Vec::new();
         let mut bound = Vec::with_capacity(items.len());
         for item in items {
+            let known = calls.len();
             bound.push(match &item.value {
                 ItemValue::Expr(expr) => binder::bind_with_aggregates(expr, &scope, &keys.matches, &mut calls)
                     .map_err(|e| e.or_at(expr.span()))?,
@@ -83,6 +85,9 @@ impl Planner<'_> {
                     Expr::column(key, column.data_type.clone())
                 }
             });
+            if let ItemValue::Expr(expr) = &item.value {
+                check_calls(&calls[known..], expr.span())?;
+            }
         }
         let having = match having {
             None => None,
@@ -90,6 +95,7 @@ impl Planner<'_> {
                 let bound = binder::bind_with_aggregates(condition, &scope, &keys.matches, &mut calls)
                     .map_err(|e| e.or_at(condition.span()))?;
                 check_condition(&bound, "HAVING", condition.span())?;
+                check_calls(&calls, condition.span())?;
                 Some(bound)
             }
         };
@@ -198,6 +204,14 @@ impl Planner<'_> {
             name.clone_into(&mut column.name);
         }
         Ok(assigned)
+    }
+}
+
+/// Refuses aggregate functions that are typed but cannot be computed yet.
+fn check_calls(calls: &[BoundAggregate], span: Span) -> Result<(), SqlError> {
+    match calls.iter().find(|call| AggregateFunction::parse(&call.function).is_none()) {
+        Some(call) => Err(SqlError::unsupported(format!("the aggregate function {} is", call.function), span)),
+        None => Ok(()),
     }
 }
 

@@ -55,8 +55,6 @@ pub(crate) struct Source {
     pub info: SourceInfo,
     /// Positions in `physical`.
     pub primary_key: Option<Vec<usize>>,
-    /// Positions in `physical`.
-    pub partitioned_by: Vec<usize>,
     /// One subtask, to keep the order of rows.
     pub single: bool,
 }

@@ -276,7 +276,6 @@ impl Planner<'_> {
             projection: vec![0],
             info,
             primary_key: None,
-            partitioned_by: Vec::new(),
             single: true,
         };
         self.plan.add(NodeKind::Source(source), Vec::new())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hurtig_graph::config::{ConfigOption, Configuration, ValueType};
+use hurtig_graph::config::{ConfigOption, Configuration, keys};
 use hurtig_graph::connector::Options;
 use hurtig_graph::{Expr, GraphError};
 use sqlparser::tokenizer::Span;
@@ -12,17 +12,9 @@ use super::{NodeId, Planner};
 use crate::catalog::{ColumnKind, Table};
 use crate::error::SqlError;
 
-const IDLE_TIMEOUT: ConfigOption = ConfigOption {
-    key: "table.exec.source.idle-timeout",
-    fallback_keys: &[],
-    value_type: ValueType::Duration,
-    default: None,
-    description: "",
-};
-
-const TABLE_IDLE_TIMEOUT: ConfigOption = ConfigOption { key: "scan.watermark.idle-timeout", ..IDLE_TIMEOUT };
-
-const STATE_TTL: ConfigOption = ConfigOption { key: "table.exec.state.ttl", ..IDLE_TIMEOUT };
+/// The table option that overrides the session's idle timeout.
+const TABLE_IDLE_TIMEOUT: ConfigOption =
+    ConfigOption { key: "scan.watermark.idle-timeout", ..keys::SOURCE_IDLE_TIMEOUT };
 
 fn config_error(error: GraphError) -> SqlError {
     match error {
@@ -70,9 +62,8 @@ impl Planner<'_> {
         let info = self.connectors.source(&options, &physical).map_err(|e| SqlError::connector(&name, e))?;
         let position = |column: &String| physical.index_of(column);
         let primary_key = table.primary_key.as_ref().and_then(|key| key.columns.iter().map(position).collect());
-        let partitioned_by = table.partitioned_by.iter().filter_map(position).collect();
         let projection = (0..physical.len()).collect();
-        Ok(Source { table: name, options, physical, projection, info, primary_key, partitioned_by, single: false })
+        Ok(Source { table: name, options, physical, projection, info, primary_key, single: false })
     }
 
     /// All columns of the table, computed ones evaluated, over its physical columns.
@@ -112,12 +103,17 @@ impl Planner<'_> {
             Configuration::from_map(options.clone()).duration_ms(&TABLE_IDLE_TIMEOUT).map_err(config_error)?;
         match of_table {
             Some(ms) => Ok(ms),
-            None => Ok(self.settings.configuration().duration_ms(&IDLE_TIMEOUT).map_err(config_error)?.unwrap_or(0)),
+            None => Ok(self
+                .settings
+                .configuration()
+                .duration_ms(&keys::SOURCE_IDLE_TIMEOUT)
+                .map_err(config_error)?
+                .unwrap_or(0)),
         }
     }
 
     /// How long the state of an aggregation is kept after its last change; 0: forever.
     pub(super) fn state_ttl(&self) -> Result<u64, SqlError> {
-        Ok(self.settings.configuration().duration_ms(&STATE_TTL).map_err(config_error)?.unwrap_or(0))
+        Ok(self.settings.configuration().duration_ms(&keys::STATE_TTL).map_err(config_error)?.unwrap_or(0))
     }
 }

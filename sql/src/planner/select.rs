@@ -15,6 +15,7 @@ use super::query::{Environment, Relation};
 use super::{NodeId, Planner, object_name};
 use crate::binder::{self, Scope, ScopeColumn};
 use crate::error::SqlError;
+use crate::parser::{is_reserved, reserved};
 
 /// A column of a SELECT list.
 #[derive(Debug, Clone)]
@@ -132,6 +133,9 @@ fn expand(select: &Select, input: &Relation) -> Result<Vec<Item>, SqlError> {
             SelectItem::UnnamedExpr(expr) => {
                 let name = name_of(expr).unwrap_or_else(|| format!("EXPR${}", items.len()));
                 items.push(Item { name, value: ItemValue::Expr(Box::new(expr.clone())) });
+            }
+            SelectItem::ExprWithAlias { alias, .. } if alias.quote_style.is_none() && is_reserved(&alias.value) => {
+                return Err(reserved(&alias.value, alias.span));
             }
             SelectItem::ExprWithAlias { expr, alias } => {
                 items.push(Item { name: alias.value.clone(), value: ItemValue::Expr(Box::new(expr.clone())) });

@@ -313,7 +313,14 @@ impl Planner<'_> {
             return Err(not_a_table());
         }
         let arguments = plain_arguments(function).ok_or_else(not_a_table)?;
-        let [table] = arguments.as_slice() else { return Err(not_a_table()) };
+        let table = match arguments.as_slice() {
+            [table] => table,
+            [_, partition, ..] => {
+                let message = "PARTITION BY goes with SESSION windows only: group by the columns instead";
+                return Err(SqlError::validation_at(message, partition.span()));
+            }
+            [] => return Err(not_a_table()),
+        };
         let (parts, hints) = match table {
             Ast::Identifier(ident) => (vec![ident.value.clone()], Vec::new()),
             Ast::CompoundIdentifier(idents) => (idents.iter().map(|i| i.value.clone()).collect(), Vec::new()),

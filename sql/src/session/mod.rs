@@ -8,7 +8,7 @@ mod show;
 use std::sync::Arc;
 
 use hurtig_graph::RowSchema;
-use hurtig_graph::config::Configuration;
+use hurtig_graph::config::{Configuration, Severity, check_pair, first_error};
 use hurtig_graph::connector::ConnectorCatalog;
 
 pub use result::{StatementResult, TableResult};
@@ -83,6 +83,7 @@ impl Session {
             Statement::UseCatalog { name } => self.catalog.use_catalog(&name).map(|()| StatementResult::Ok),
             Statement::Set(None) => Ok(StatementResult::Table(show::settings(&self.settings))),
             Statement::Set(Some((key, value))) => {
+                check_setting(&key, &value)?;
                 self.settings = self.settings.with(&key, &value)?;
                 Ok(StatementResult::Ok)
             }
@@ -173,6 +174,19 @@ impl Session {
         }
         Ok(TableResult::strings(&["result"], vec![vec![Some(text.trim_end().to_owned())]]))
     }
+}
+
+/// Refuses wrong values and misspelt keys; says what has no effect.
+fn check_setting(key: &str, value: &str) -> Result<(), SqlError> {
+    let found = check_pair(key, value);
+    first_error(&found).map_err(|e| SqlError::Config(e.to_string()))?;
+    for diagnostic in &found {
+        match diagnostic.severity {
+            Severity::Info => tracing::info!("{diagnostic}"),
+            _ => tracing::warn!("{diagnostic}"),
+        }
+    }
+    Ok(())
 }
 
 /// What a client gets has no time attributes.

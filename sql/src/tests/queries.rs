@@ -7,6 +7,7 @@ use v1::operator::Kind;
 fn query(session: &mut Session, sql: &str) -> (v1::JobGraph, Vec<String>, ChangelogMode, Option<Vec<usize>>) {
     match run(session, sql) {
         StatementResult::Query { graph, schema, changelog, upsert_key } => {
+            plan(&graph);
             (graph, columns(&schema), changelog, upsert_key)
         }
         other => panic!("not a query: {other:?}"),
@@ -24,7 +25,7 @@ fn a_projection_reads_only_what_it_needs() {
         [
             "collect/source-1: Source(table=[default_catalog.default_database.bid], fields=[auction, bidder, price, ts])",
             "collect/watermark-1: WatermarkAssigner(rowtime=[ts], watermark=[(ts - 4000:INTERVAL DAY TO SECOND(3))])",
-            "collect/calc-1: Calc(select=[(price * 2) AS double_price, auction], where=[(bidder > 7)])",
+            "collect/calc-1: Calc(select=[(price * CAST(2 AS BIGINT)) AS double_price, auction], where=[(bidder > CAST(7 AS BIGINT))])",
             "collect/sink-1: Sink(table=[collect], fields=[double_price, auction])",
             "collect/source-1 -> collect/watermark-1: forward",
             "collect/watermark-1 -> collect/calc-1: forward",
@@ -162,7 +163,11 @@ fn group_by_shuffles_by_key_and_updates() {
     assert_eq!((changelog, key), (ChangelogMode::Upsert, Some(vec![1])));
     let shape = shape(&graph);
     assert!(shape.iter().any(|s| s.starts_with("collect/calc-1: Calc(select=[UPPER(channel) AS ")), "{shape:?}");
-    assert!(shape.iter().any(|s| s.ends_with("-> collect/group-aggregate-1: hash [0]")), "{shape:?}");
+    assert!(
+        shape.contains(&"collect/group-aggregate-1-local -> collect/group-aggregate-1: hash [0]".to_owned()),
+        "{shape:?}"
+    );
+    assert!(shape.contains(&"collect/calc-1 -> collect/group-aggregate-1-local: forward".to_owned()), "{shape:?}");
 }
 
 #[test]
@@ -227,8 +232,8 @@ fn values_and_select_without_from_are_rows_of_a_generator() {
     assert_eq!(graph.vertices[0].parallelism, 1);
     let Some(Kind::Source(source)) = &operator(&graph, "collect/source-1").kind else { panic!() };
     assert_eq!(source.options["fields.row.end"], "1");
-    let (graph, columns, ..) = query(&mut session(), "SELECT 1 AS one, 'a'");
-    assert_eq!(columns, ["one INT NOT NULL", "EXPR$1 CHAR(1) NOT NULL"]);
+    let (graph, columns, ..) = query(&mut session(), "SELECT 1 AS n, 'a'");
+    assert_eq!(columns, ["n INT NOT NULL", "EXPR$1 CHAR(1) NOT NULL"]);
     assert_eq!(graph.vertices.len(), 3);
 }
 
@@ -284,4 +289,39 @@ fn grouping_sets_are_one_branch_a_set() {
           GROUP BY window_start, window_end, ROLLUP (channel)",
     );
     assert!(shape(&graph).iter().any(|s| s.contains("WindowAggregate(")), "{:?}", shape(&graph));
+}
+
+#[test]
+fn what_cannot_be_split_is_aggregated_behind_the_shuffle() {
+    for (setting, sql) in [
+        ("AUTO", "SELECT channel, COUNT(DISTINCT bidder) AS n FROM bid GROUP BY channel"),
+        ("ONE_PHASE", "SELECT channel, COUNT(*) AS n FROM bid GROUP BY channel"),
+        ("AUTO", "SELECT currency, COUNT(*) AS n FROM rates GROUP BY currency"),
+    ] {
+        let script = format!("SET 'table.optimizer.agg-phase-strategy' = '{setting}'; {sql}");
+        let (graph, ..) = query(&mut session_with_tables(), &script);
+        assert!(!shape(&graph).iter().any(|s| s.contains("-local")), "{sql}: {:?}", shape(&graph));
+    }
+}
+
+#[test]
+fn windows_of_a_subquery_can_be_aggregated_again() {
+    let (graph, columns, changelog, _) = query(
+        &mut session_with_tables(),
+        "SELECT window_start, window_end, MAX(n) AS most FROM (
+           SELECT auction, window_start, window_end, COUNT(*) AS n
+             FROM TABLE(HOP(TABLE bid, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '10' SECOND))
+            GROUP BY auction, window_start, window_end)
+          GROUP BY window_start, window_end",
+    );
+    assert_eq!(columns[2], "most BIGINT");
+    assert_eq!(changelog, ChangelogMode::Append);
+    assert!(shape(&graph).iter().any(|s| s.contains("TUMBLE($window_time, size 5000 ms)")), "{:?}", shape(&graph));
+}
+
+#[test]
+fn an_aggregation_over_distinct_rows_takes_inserts() {
+    let (graph, ..) = query(&mut session_with_tables(), "SELECT COUNT(*) AS n FROM (SELECT DISTINCT bidder FROM bid)");
+    let Some(Kind::GroupAggregate(outer)) = &operator(&graph, "collect/group-aggregate-2").kind else { panic!() };
+    assert!(!outer.input_retracts);
 }
