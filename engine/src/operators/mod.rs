@@ -19,6 +19,8 @@ mod group_aggregate;
 pub mod group_store;
 pub mod keys;
 mod local_aggregate;
+#[cfg(test)]
+mod state_fixture;
 pub mod testing;
 mod union;
 mod watermark;

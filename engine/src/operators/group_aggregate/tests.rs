@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::operators::local_aggregate::LocalAggregate;
+use crate::operators::state_fixture::{Random, StateFixture};
 use crate::operators::testing::{Harness, HarnessConfig, batch, schema};
 
 fn call(function: &str, arguments: &[u32]) -> v1::AggregateCall {
@@ -191,7 +193,7 @@ impl Oracle {
     }
 }
 
-pub(crate) fn oracle_calls() -> Vec<v1::AggregateCall> {
+fn oracle_calls() -> Vec<v1::AggregateCall> {
     vec![
         call("COUNT", &[]),
         call("COUNT", &[1]),
@@ -203,15 +205,6 @@ pub(crate) fn oracle_calls() -> Vec<v1::AggregateCall> {
         call("FIRST_VALUE", &[1]),
         call("LAST_VALUE", &[1]),
     ]
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
 }
 
 /// Applies emitted changes, checking that each fits what is there.
@@ -234,38 +227,149 @@ fn materialise(table: &mut BTreeMap<String, String>, changes: &[String]) {
     }
 }
 
+/// Random rows, of which those taken back are there, or else of keys without rows.
+struct Changelog {
+    random: Random,
+    retracts: bool,
+    /// Retractions of keys without rows occur.
+    unknown: bool,
+    live: Vec<(Option<i64>, Option<i64>)>,
+    oracle: Oracle,
+}
+
+impl Changelog {
+    fn new(seed: u64, retracts: bool) -> Changelog {
+        Changelog { random: Random(seed), retracts, unknown: true, live: Vec::new(), oracle: Oracle::default() }
+    }
+
+    fn next_batch(&mut self, keys: u64) -> Vec<String> {
+        let text = |v: Option<i64>| v.map_or("null".to_owned(), |v| v.to_string());
+        let mut rows = Vec::new();
+        for _ in 0..=self.random.below(20) {
+            let random = &mut self.random;
+            let back = self.retracts && random.below(2) == 0;
+            let (kind, (key, value)) = if back && !self.live.is_empty() && random.below(8) > 0 {
+                ("-D", self.live.remove(random.below(self.live.len() as u64) as usize))
+            } else {
+                let key = (random.below(6) > 0).then(|| random.below(keys) as i64);
+                let value = (random.below(6) > 0).then(|| random.below(9) as i64 - 4);
+                let unknown = self.unknown && back && !self.live.iter().any(|(k, _)| *k == key);
+                if !unknown {
+                    self.live.push((key, value));
+                }
+                (if unknown { "-D" } else { "+I" }, (key, value))
+            };
+            self.oracle.apply(if kind == "+I" { 1 } else { -1 }, key, value);
+            rows.push(format!("{kind}({}, {})", text(key), text(value)));
+        }
+        rows
+    }
+}
+
 #[test]
 fn random_changelogs_give_what_a_row_at_a_time_interpreter_gives() {
     let input = schema(&["k BIGINT", "v INT"]).unwrap();
     for seed in 0..40 {
-        let retracts = seed % 2 == 0;
-        let mut random = Random(seed);
-        let mut harness = open(&aggregate(&[0], oracle_calls(), retracts), &input);
-        let (mut oracle, mut table) = (Oracle::default(), BTreeMap::new());
-        let mut live: Vec<(Option<i64>, Option<i64>)> = Vec::new();
+        let mut changelog = Changelog::new(seed, seed % 2 == 0);
+        let mut harness = open(&aggregate(&[0], oracle_calls(), changelog.retracts), &input);
+        let mut table = BTreeMap::new();
         for _ in 0..30 {
-            let mut rows = Vec::new();
-            for _ in 0..=random.below(20) {
-                let text = |v: Option<i64>| v.map_or("null".to_owned(), |v| v.to_string());
-                let back = retracts && random.below(2) == 0;
-                let (kind, (key, value)) = if back && !live.is_empty() && random.below(8) > 0 {
-                    ("-D", live.remove(random.below(live.len() as u64) as usize))
-                } else {
-                    let key = (random.below(6) > 0).then(|| random.below(5) as i64);
-                    let value = (random.below(6) > 0).then(|| random.below(9) as i64 - 4);
-                    // Sometimes the retraction of a key without rows.
-                    let unknown = back && !live.iter().any(|(k, _)| *k == key);
-                    if !unknown {
-                        live.push((key, value));
-                    }
-                    (if unknown { "-D" } else { "+I" }, (key, value))
-                };
-                oracle.apply(if kind == "+I" { 1 } else { -1 }, key, value);
-                rows.push(format!("{kind}({}, {})", text(key), text(value)));
-            }
+            let rows = changelog.next_batch(5);
             harness.process(batch(&input, &rows).unwrap()).unwrap();
             materialise(&mut table, &harness.take_rows());
-            assert_eq!(table, oracle.result(), "seed {seed} after {rows:?}");
+            assert_eq!(table, changelog.oracle.result(), "seed {seed} after {rows:?}");
+        }
+    }
+}
+
+#[test]
+fn a_restore_at_any_point_changes_nothing() {
+    // A fixed-width key and an encoded one.
+    for key in ["k BIGINT", "k STRING"] {
+        let input = schema(&[key, "v INT"]).unwrap();
+        for seed in 0..6 {
+            let fixture = StateFixture::new();
+            let mut changelog = Changelog::new(seed, seed % 2 == 0);
+            let description = aggregate(&[0], oracle_calls(), changelog.retracts);
+            let operator = || Box::new(GroupAggregate::new(&description, &input).unwrap());
+            let (mut harness, mut keyed) = fixture.open(operator(), &input, None);
+            let mut table = BTreeMap::new();
+            for step in 0..40 {
+                let rows = changelog.next_batch(12);
+                harness.process(batch(&input, &rows).unwrap()).unwrap();
+                materialise(&mut table, &harness.take_rows());
+                assert_eq!(table, changelog.oracle.result(), "{key} seed {seed} step {step}");
+                if changelog.random.below(3) > 0 {
+                    continue;
+                }
+                let checkpoint = fixture.checkpoint(&mut harness, &keyed, step + 1);
+                if changelog.random.below(2) == 0 {
+                    // What a lost attempt did after the checkpoint leaves no trace.
+                    harness.process(batch(&input, &["+I(1, 77)", "+I(3, 78)"]).unwrap()).unwrap();
+                    drop((harness, keyed));
+                    (harness, keyed) = fixture.open(operator(), &input, Some(&checkpoint));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_holds_the_state_at_the_barrier_while_rows_go_on() {
+    let input = schema(&["k BIGINT", "v INT"]).unwrap();
+    let fixture = StateFixture::new();
+    let description = aggregate(&[0], vec![call("SUM", &[1])], false);
+    let operator = || Box::new(GroupAggregate::new(&description, &input).unwrap());
+    let (mut harness, keyed) = fixture.open(operator(), &input, None);
+    harness.process(batch(&input, &["1, 10", "2, 20"]).unwrap()).unwrap();
+    let snapshot = harness.snapshot(1).unwrap();
+    // The write-back runs after these rows.
+    harness.process(batch(&input, &["1, 1", "3, 3"]).unwrap()).unwrap();
+    let target = hurtig_state::backend::SnapshotTarget::checkpoint("memory://c/job", 1);
+    let state = keyed.snapshot(1, snapshot.keyed, &target).unwrap();
+    let checkpoint = crate::operators::state_fixture::Checkpoint {
+        number: 1,
+        keyed: state,
+        restored: crate::operator::RestoredState::default(),
+    };
+    let (mut harness, _keyed) = fixture.open(operator(), &input, Some(&checkpoint));
+    harness.process(batch(&input, &["1, 0", "2, 5", "3, 7"]).unwrap()).unwrap();
+    assert_eq!(harness.take_rows(), ["-U(2, 20)", "+U(2, 25)", "+I(3, 7)"]);
+}
+
+#[test]
+fn two_phases_give_what_one_gives() {
+    let input = schema(&["k STRING", "v INT"]).unwrap();
+    let calls = || vec![call("COUNT", &[]), call("COUNT", &[1]), call("SUM", &[1]), call("AVG", &[1])];
+    for seed in 0..10 {
+        let mut changelog = Changelog::new(seed, seed % 2 == 0);
+        let single = aggregate(&[0], calls(), changelog.retracts);
+        let local = v1::GroupAggregate { phase: v1::AggregatePhase::Local as i32, ..single.clone() };
+        let between = hurtig_graph::aggregates::local_output(&[0], &calls(), &input, changelog.retracts, false);
+        let between = between.unwrap().unwrap();
+        let global = v1::GroupAggregate {
+            phase: v1::AggregatePhase::Global as i32,
+            aggregate_input: Some(input.to_proto()),
+            ..single.clone()
+        };
+        let config = || HarnessConfig::fresh(vec![input.clone()]);
+        let mut locals: Vec<Harness> = (0..2)
+            .map(|_| Harness::open(Box::new(LocalAggregate::grouped(&local, &input).unwrap()), config()).unwrap())
+            .collect();
+        let (mut single, mut global) = (open(&single, &input), open(&global, &between));
+        let (mut expected, mut table) = (BTreeMap::new(), BTreeMap::new());
+        // A retraction of an unknown key counts behind a local phase.
+        changelog.unknown = false;
+        for step in 0..30_usize {
+            let rows = changelog.next_batch(4);
+            single.process(batch(&input, &rows).unwrap()).unwrap();
+            materialise(&mut expected, &single.take_rows());
+            let local = &mut locals[step % 2];
+            local.process(batch(&input, &rows).unwrap()).unwrap();
+            local.snapshot(1).unwrap();
+            local.take_batches().into_iter().for_each(|b| global.process(b).unwrap());
+            materialise(&mut table, &global.take_rows());
+            assert_eq!(table, expected, "seed {seed} step {step}");
         }
     }
 }

@@ -1,0 +1,97 @@
+//! Real keyed state in a temporary folder, for tests that restore operators.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use hurtig_proto::v1::KeyedSnapshot;
+use hurtig_state::backend::{BackendConfig, KeyedBackend, SharedRocks, SharedRocksConfig, SnapshotTarget};
+use hurtig_state::local::TaskName;
+use hurtig_state::storage::ObjectStores;
+
+use super::testing::{Harness, HarnessConfig};
+use crate::operator::{Operator, RestoredState};
+use hurtig_graph::RowSchema;
+
+/// Folders, databases and object stores of a test.
+pub(crate) struct StateFixture {
+    directory: tempfile::TempDir,
+    stores: Arc<ObjectStores>,
+    rocks: Arc<SharedRocks>,
+    attempts: Cell<u32>,
+}
+
+/// A completed checkpoint of one operator.
+#[derive(Clone)]
+pub(crate) struct Checkpoint {
+    pub number: u64,
+    pub keyed: Option<KeyedSnapshot>,
+    pub restored: RestoredState,
+}
+
+impl StateFixture {
+    pub(crate) fn new() -> StateFixture {
+        StateFixture {
+            directory: tempfile::tempdir().unwrap(),
+            stores: Arc::new(ObjectStores::default()),
+            rocks: Arc::new(SharedRocks::new(SharedRocksConfig {
+                cache_bytes: 8 << 20,
+                write_buffer_bytes: 4 << 20,
+                background_threads: 1,
+            })),
+            attempts: Cell::new(0),
+        }
+    }
+
+    /// A new attempt for the key groups of the range, restored from `checkpoints`.
+    pub(crate) fn backend(&self, key_groups: (u32, u32), checkpoints: &[&Checkpoint]) -> Arc<KeyedBackend> {
+        let attempt = self.attempts.get();
+        self.attempts.set(attempt + 1);
+        let backend = KeyedBackend::open(BackendConfig {
+            directory: self.directory.path().join(format!("live-{attempt}")),
+            key_groups,
+            max_parallelism: 128,
+            task: TaskName { job_id: "a1".repeat(16), vertex_id: "v".into(), subtask: 0, attempt },
+            rocks: Arc::clone(&self.rocks),
+            stores: Arc::clone(&self.stores),
+            local: None,
+            restore_checkpoint: checkpoints.first().map_or(0, |c| c.number),
+            restore: checkpoints.iter().filter_map(|c| c.keyed.clone()).collect(),
+        });
+        Arc::new(backend.unwrap())
+    }
+
+    /// Opens `operator`, restored from `checkpoint`; gives its state too.
+    pub(crate) fn open(
+        &self,
+        operator: Box<dyn Operator>,
+        input: &RowSchema,
+        checkpoint: Option<&Checkpoint>,
+    ) -> (Harness, Arc<KeyedBackend>) {
+        let keyed = self.backend((0, 127), checkpoint.as_slice());
+        let mut config = HarnessConfig::fresh(vec![input.clone()]);
+        config.keyed = Arc::clone(&keyed);
+        config.restored = checkpoint.map(|c| c.restored.clone()).unwrap_or_default();
+        (Harness::open(operator, config).unwrap(), keyed)
+    }
+
+    /// Takes a checkpoint, write-back included.
+    pub(crate) fn checkpoint(&self, harness: &mut Harness, keyed: &KeyedBackend, number: u64) -> Checkpoint {
+        let snapshot = harness.snapshot(number).unwrap();
+        let target = SnapshotTarget::checkpoint("memory://checkpoints/job", number);
+        let state = keyed.snapshot(number, snapshot.keyed, &target).unwrap();
+        keyed.confirm(number);
+        let restored = RestoredState { checkpoint: number, lists: snapshot.lists, watermark_ms: snapshot.watermark_ms };
+        Checkpoint { number, keyed: state, restored }
+    }
+}
+
+/// Deterministic random numbers.
+pub(crate) struct Random(pub u64);
+
+impl Random {
+    /// Below `n`.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}
