@@ -45,6 +45,7 @@ impl Default for Connectors {
     fn default() -> Self {
         Connectors::empty()
             .with_source("filesystem", Arc::new(crate::filesystem::FilesystemConnector))
+            .with_sink("filesystem", Arc::new(crate::filesystem::FilesystemConnector))
             .with_sink("print", Arc::new(crate::print::PrintConnector))
             .with_sink("blackhole", Arc::new(crate::blackhole::BlackholeConnector))
             .with_sink("collect", Arc::new(crate::collect::CollectConnector))

@@ -14,11 +14,12 @@
 //! | [`enumerator`] | the JobManager's side |
 //! | [`source`] | the reader; `text` and `columnar` read one split |
 //! | [`partition`] | `k=v` folders |
-//! | `sink` | the writer |
+//! | [`sink`] | the writer |
 
 pub mod discovery;
 pub mod enumerator;
 pub mod partition;
+pub mod sink;
 pub mod source;
 pub mod split;
 
@@ -30,14 +31,16 @@ mod text;
 
 use std::path::PathBuf;
 
-use hurtig_engine::registry::SourceSpec;
+use hurtig_engine::operator::Operator;
+use hurtig_engine::registry::{SinkSpec, SourceSpec};
 use hurtig_engine::source::SourceReader;
 use hurtig_graph::RowSchema;
 use hurtig_graph::config::{ConfigOption, ValueType};
-use hurtig_graph::connector::{ConnectorError, Options, SourceInfo};
+use hurtig_graph::connector::{ConnectorError, Options, SinkInfo, SourceInfo};
 use hurtig_graph::coordinator::OperatorCoordinator;
 
-use crate::connector::SourceConnector;
+use crate::connector::{SinkConnector, SourceConnector};
+use crate::enforcer::Enforced;
 use crate::error::{Error, Result};
 use crate::formats::{FORMAT, Format};
 use crate::options::{DOCS_PAGE, TableOptions, option};
@@ -198,5 +201,17 @@ impl SourceConnector for FilesystemConnector {
         let options = FilesystemOptions::read(&spec.options)?;
         options.format.check(&spec.schema)?;
         Ok(Box::new(source::FileReader::new(options, spec)))
+    }
+}
+
+impl SinkConnector for FilesystemConnector {
+    fn info(&self, options: &Options, schema: &RowSchema) -> Result<SinkInfo, ConnectorError> {
+        FilesystemOptions::read(options)?.format.check(schema)?;
+        Ok(SinkInfo { accepts_updates: false, wants_update_before: false })
+    }
+
+    fn writer(&self, spec: &SinkSpec) -> hurtig_engine::Result<Box<dyn Operator>> {
+        let writer = sink::FileWriter::new(FilesystemOptions::read(&spec.options)?, spec)?;
+        Ok(Box::new(Enforced::new(writer, spec.schema.clone())))
     }
 }

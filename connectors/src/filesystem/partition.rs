@@ -11,8 +11,11 @@ use hurtig_graph::LogicalType;
 
 use super::split::PartitionValue;
 use crate::error::{Error, Result};
-use crate::formats::calendar::TimestampStyle;
+use crate::formats::calendar::{self, TimestampStyle};
+use crate::formats::column::Value;
 use crate::formats::decoder::{TextRules, scalar_column};
+use crate::formats::scalar;
+use crate::render::changelog::text as sql_text;
 
 /// The partition values of a file of the table at `root`.
 pub fn of_path(root: &Path, file: &Path) -> Vec<PartitionValue> {
@@ -25,6 +28,22 @@ pub fn of_path(root: &Path, file: &Path) -> Vec<PartitionValue> {
 pub fn folders<'a>(values: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let folders: Vec<String> = values.map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect();
     folders.join("/")
+}
+
+/// The text of a partition column's value; of NULL and of an empty one it is `default_name`.
+pub fn text(value: &Value<'_, '_>, default_name: &str) -> String {
+    let mut out = Vec::new();
+    match value {
+        Value::Null => {}
+        Value::Boolean(v) => out.extend_from_slice(if *v { b"true" } else { b"false" }),
+        Value::Timestamp(v, unit, true) => {
+            calendar::write_timestamp(&mut out, *v, unit, b' ');
+            out.push(b'Z');
+        }
+        Value::Binary(v) => scalar::write_base64(&mut out, v),
+        other => sql_text(other, &mut out),
+    }
+    if out.is_empty() { default_name.to_owned() } else { String::from_utf8_lossy(&out).into_owned() }
 }
 
 /// `rows` times the value of a partition column.

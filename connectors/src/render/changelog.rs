@@ -122,7 +122,7 @@ fn pairs(keys: &Column<'_>, values: &Column<'_>, range: std::ops::Range<usize>, 
 }
 
 /// Appends the SQL text of a value that is neither a number, a string nor a collection in JSON.
-pub(super) fn text(value: &Value<'_, '_>, out: &mut Vec<u8>) {
+pub(crate) fn text(value: &Value<'_, '_>, out: &mut Vec<u8>) {
     match value {
         Value::Float(v) => scalar::write_java_float(out, *v),
         Value::Double(v) => scalar::write_java_double(out, *v),
