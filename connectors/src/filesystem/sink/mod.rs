@@ -11,9 +11,9 @@
 
 mod names;
 mod queue;
-mod worker;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -32,6 +32,8 @@ struct Shared<W: Worker> {
 struct State<W: Worker> {
     /// `None` while it works.
     worker: Option<W>,
+    /// A job was given to the executor and has not begun.
+    scheduled: bool,
     orders: VecDeque<(usize, W::Order)>,
     /// Of the orders that are not done.
     bytes: usize,
@@ -51,7 +53,7 @@ impl<W: Worker> Clone for SerialQueue<W> {
 impl<W: Worker> SerialQueue<W> {
     /// A queue of orders for `worker`.
     pub fn new(worker: W, executor: Arc<dyn BackgroundExecutor>, waker: Waker) -> Self {
-        let state = State { worker: Some(worker), orders: VecDeque::new(), bytes: 0, failed: None };
+        let state = State { worker: Some(worker), scheduled: false, orders: VecDeque::new(), bytes: 0, failed: None };
         SerialQueue { shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }), executor, waker }
     }
 
@@ -63,11 +65,20 @@ impl<W: Worker> SerialQueue<W> {
         }
         state.orders.push_back((bytes, order));
         state.bytes += bytes;
-        let Some(worker) = state.worker.take() else { return };
+        // A worker at work will see the order.
+        if state.worker.is_none() || std::mem::replace(&mut state.scheduled, true) {
+            return;
+        }
         drop(state);
         let (shared, waker) = (Arc::clone(&self.shared), Arc::clone(&self.waker));
         self.executor.spawn(Box::new(move || {
-            shared.work(worker);
+            let mut state = shared.state.lock();
+            state.scheduled = false;
+            let worker = state.worker.take();
+            drop(state);
+            if let Some(worker) = worker {
+                shared.work(worker);
+            }
             waker();
         }));
     }
@@ -92,9 +103,15 @@ impl<W: Worker> SerialQueue<W> {
         state.failed.clone().map_or(Ok(()), Err)
     }
 
-    /// Waits until everything is done. For background threads only.
+    /// Returns when everything is done. For background threads only. Does itself what no other thread
+    /// has begun to do, so that it never waits for a free thread of the executor.
     pub fn drain(&self) -> Result<()> {
         let mut state = self.shared.state.lock();
+        if let Some(worker) = state.worker.take() {
+            drop(state);
+            self.shared.work(worker);
+            state = self.shared.state.lock();
+        }
         while state.failed.is_none() && !(state.orders.is_empty() && state.worker.is_some()) {
             self.shared.changed.wait(&mut state);
         }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use hurtig_engine::Batch;
 use hurtig_engine::executor::{BackgroundExecutor, Job};
 use hurtig_engine::operator::{Operator, OperatorSnapshot, RestoredState};
 use hurtig_engine::registry::SinkSpec;
-use hurtig_engine::Batch;
 use hurtig_graph::RowSchema;
 use hurtig_graph::config::Configuration;
 
@@ -25,8 +25,12 @@ struct Sink {
 impl Sink {
     fn open(path: &Path, format: &str, partition_by: &[usize], context_options: ContextOptions) -> Sink {
         let schema = schema(COLUMNS);
-        let pairs = [("connector", "filesystem"), ("path", path.to_str().unwrap()), ("format", format),
-            ("sink.rolling-policy.file-size", "1 mb")];
+        let pairs = [
+            ("connector", "filesystem"),
+            ("path", path.to_str().unwrap()),
+            ("format", format),
+            ("sink.rolling-policy.file-size", "1 mb"),
+        ];
         let spec = SinkSpec {
             options: options(&pairs),
             schema: schema.clone(),

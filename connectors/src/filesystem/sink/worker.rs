@@ -113,9 +113,7 @@ impl FileWorker {
 
     fn bytes(&mut self, part: u64, bytes: &[u8]) -> Result<()> {
         match self.part(part)? {
-            Part::Text(file, path) => {
-                file.write_all(bytes).map_err(|e| failed("file", path, "cannot be written", &e))
-            }
+            Part::Text(file, path) => file.write_all(bytes).map_err(|e| failed("file", path, "cannot be written", &e)),
             Part::Parquet(..) => Err(Error::Internal("bytes for a parquet file".into())),
         }
     }
