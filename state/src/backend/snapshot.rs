@@ -160,7 +160,8 @@ impl KeyedBackend {
         linked: &Path,
         snapshot: &mut v1::KeyedSnapshot,
     ) -> Result<BTreeMap<String, v1::FileHandle>> {
-        Checkpoint::new(database.db())?.create_checkpoint(linked)?;
+        let link = || Checkpoint::new(database.db())?.create_checkpoint(linked);
+        link().map_err(|e| StateError::Storage(format!("cannot link the files of checkpoint {checkpoint}: {e}")))?;
         let mut uploads = Vec::new();
         for name in database_files(linked)? {
             self.check_aborted(checkpoint)?;

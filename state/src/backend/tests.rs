@@ -315,6 +315,19 @@ fn a_failed_write_back_breaks_the_backend_and_a_failed_upload_does_not() {
 }
 
 #[test]
+fn a_checkpoint_that_cannot_be_linked_is_declined_and_the_next_succeeds() {
+    let fixture = Fixture::without_local_recovery();
+    let backend = fixture.open(0, (0, 127), 0, &[]).unwrap();
+    let table = backend.register("op", &cell("c")).unwrap();
+    let in_the_way = fixture.directory.path().join("live-0.chk-1");
+    std::fs::write(&in_the_way, b"x").unwrap();
+    let error = backend.snapshot(1, vec![puts((0, 127), table, 0..1)], &fixture.target(1)).unwrap_err();
+    assert!(matches!(&error, StateError::Storage(m) if m.contains("cannot link the files of checkpoint 1")), "{error}");
+    backend.snapshot(2, vec![], &fixture.target(2)).unwrap().unwrap();
+    assert_eq!(all_keys(&backend), expected_keys((0, 127), table, 0..1));
+}
+
+#[test]
 fn a_changed_declaration_is_refused_with_both_shown() {
     let fixture = Fixture::new();
     let backend = fixture.open(0, (0, 127), 0, &[]).unwrap();
