@@ -147,10 +147,16 @@ impl Cluster {
         let output = self.sql(script);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-        text.split(|c: char| !c.is_ascii_hexdigit())
-            .find(|word| word.len() == 32)
-            .unwrap_or_else(|| panic!("no job id in: {text}"))
-            .to_owned()
+        job_id_in(&text)
+    }
+
+    /// Submits a job graph in JSON; gives the job's id.
+    pub fn submit(&self, graph: &Path) -> String {
+        let graph = graph.to_str().unwrap();
+        let output = hurtig().args(["jobs", "submit", graph, "--cluster", &self.address()]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        job_id_in(&text)
     }
 
     /// `hurtig jobs show ID --json`.
@@ -175,12 +181,21 @@ impl Cluster {
     }
 
     pub fn wait_running(&self, id: &str) -> Value {
-        self.wait_for(id, "all subtasks run", |job| job["state"] == "RUNNING" && subtasks(job).all(|s| s["state"] == "RUNNING"))
+        self.wait_for(id, "all subtasks run", |job| {
+            job["state"] == "RUNNING" && subtasks(job).all(|s| s["state"] == "RUNNING")
+        })
     }
 
     pub fn wait_finished(&self, id: &str) -> Value {
         self.wait_for(id, "the job has finished", |job| job["state"] == "FINISHED")
     }
+}
+
+fn job_id_in(text: &str) -> String {
+    text.split(|c: char| !c.is_ascii_hexdigit())
+        .find(|word| word.len() == 32)
+        .unwrap_or_else(|| panic!("no job id in: {text}"))
+        .to_owned()
 }
 
 /// All subtasks of a job's description.

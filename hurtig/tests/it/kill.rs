@@ -95,7 +95,8 @@ fn output_is_exactly_once_over_five_kills() {
     cluster.wait_finished(&id);
 
     let clean = cluster.folder.path().join("clean");
-    let undisturbed = script(&clean).replace(&format!("'rows-per-second' = '{ROWS_PER_SECOND}'"), "'rows-per-second' = '1000000'");
+    let undisturbed =
+        script(&clean).replace(&format!("'rows-per-second' = '{ROWS_PER_SECOND}'"), "'rows-per-second' = '1000000'");
     let id = cluster.insert(&undisturbed);
     cluster.wait_finished(&id);
     for table in ["windows", "totals"] {

@@ -79,7 +79,11 @@ fn mistakes_give_one_clear_message_and_their_exit_code() {
         ("SELECT * FROM missing;".to_owned(), 3, "missing"),
         (table.replace("'csv'", "'csw'") + " SELECT * FROM orders;", 3, "csw"),
         (table.replace("orders.csv", "nowhere.csv") + " SELECT * FROM orders;", 8, "nowhere.csv"),
-        ("SET 'execution.checkpointing.intervall' = '1 s'; SELECT 1;".to_owned(), 5, "execution.checkpointing.interval"),
+        (
+            "SET 'execution.checkpointing.intervall' = '1 s'; SELECT 1;".to_owned(),
+            5,
+            "execution.checkpointing.interval",
+        ),
     ] {
         let (actual, out, err) = run(&["sql", "-e", &script]);
         assert_eq!(actual, code, "{script}\n{out}{err}");

@@ -20,7 +20,8 @@ fn first_changes(script: &str, count: usize) -> Vec<serde_json::Value> {
     changes
 }
 
-const SOURCE: &str = "CREATE TABLE a (n BIGINT, k BIGINT, ts AS CAST(CURRENT_TIMESTAMP AS TIMESTAMP(3)), WATERMARK FOR ts AS ts)
+const SOURCE: &str =
+    "CREATE TABLE a (n BIGINT, k BIGINT, ts AS CAST(CURRENT_TIMESTAMP AS TIMESTAMP(3)), WATERMARK FOR ts AS ts)
     WITH ('connector' = 'datagen', 'rows-per-second' = '1000',
       'fields.n.kind' = 'sequence', 'fields.n.start' = '0', 'fields.n.end' = '100000000',
       'fields.k.min' = '1', 'fields.k.max' = '5');";
