@@ -25,7 +25,7 @@ def run_file(path: str, root: str, binary_folder: str) -> bool:
         return True
     folder = tempfile.mkdtemp(prefix="hurtig-docs-")
     environment = dict(os.environ, PATH=f"{binary_folder}:{os.environ['PATH']}", HURTIG_HOME=root)
-    script = "set -euo pipefail\ntrap 'hurtig cluster stop >/dev/null 2>&1 || true' EXIT\n" + "\n".join(blocks)
+    script = "set -euo pipefail\ntrap 'hurtig cluster stop --dir cluster >/dev/null 2>&1 || true' EXIT\n" + "\n".join(blocks)
     try:
         done = subprocess.run(
             ["bash", "-c", script], cwd=folder, env=environment, timeout=TIMEOUT_SECONDS,
