@@ -1,1 +1,2 @@
-//! (being built)
+//! Microbenchmarks of the data plane: `cargo bench -p hurtig-benches`, or `make bench`. Whole jobs are
+//! measured by `hurtig bench`.
