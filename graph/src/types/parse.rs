@@ -209,11 +209,8 @@ impl Parser<'_> {
         }
         let length = self.number()?;
         self.expect(')')?;
-        if (1..=MAX_LENGTH).contains(&length) {
-            Ok(length)
-        } else {
-            Err(format!("a length must be between 1 and {MAX_LENGTH}"))
-        }
+        // The literal '' is a CHAR(0).
+        if length <= MAX_LENGTH { Ok(length) } else { Err(format!("a length must be at most {MAX_LENGTH}")) }
     }
 
     fn precision(&mut self, default: u8) -> Result<u8, String> {
