@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hurtig_graph::RowSchema;
-use hurtig_graph::config::Configuration;
+use hurtig_graph::config::{Configuration, keys};
 use hurtig_graph::connector::Options;
 use hurtig_proto::v1;
 
+use crate::clock::Clock;
 use crate::error::{EngineError, Result};
-use crate::expr::{ScalarFunction, ScalarFunctions};
+use crate::expr::{ExprContext, ScalarFunction, ScalarFunctions};
 use crate::operator::Operator;
+use crate::operators::{self, BuildContext};
 use crate::source::SourceReader;
 
 /// What a source factory is given.
@@ -128,20 +130,23 @@ impl OperatorRegistry {
     /// schemas.
     ///
     /// # Errors
-    /// A description that cannot be built.
+    /// A description that cannot be built, or an unknown time zone in `configuration`.
     pub fn build(
         &self,
         operator: &v1::Operator,
         inputs: &[RowSchema],
         configuration: &Configuration,
+        clock: &Arc<dyn Clock>,
     ) -> Result<ChainMember> {
-        match self.build_external(operator)? {
-            Some(member) => Ok(member),
-            None => {
-                let _ = (inputs, configuration);
-                Err(EngineError::Unsupported(format!("operator '{}' is of a kind that is not built in", operator.name)))
-            }
+        if let Some(member) = self.build_external(operator)? {
+            return Ok(member);
         }
+        let context = match configuration.text(&keys::LOCAL_TIME_ZONE) {
+            None | Some("default") => ExprContext::default(),
+            Some(zone) => ExprContext::with_zone(zone)?,
+        };
+        let expressions = ExprContext { functions: self.functions.clone(), clock: Arc::clone(clock), ..context };
+        Ok(ChainMember::Operator(operators::build(operator, inputs, &BuildContext { expressions })?))
     }
 
     fn find<'a, F>(&self, factories: &'a HashMap<String, F>, options: &Options, role: &str) -> Result<&'a F> {

@@ -258,7 +258,7 @@ fn build_members(
     let mut inputs = port_schemas(d)?;
     let mut members = Vec::with_capacity(d.operators.len());
     for operator in &d.operators {
-        let member = core.registry.build(operator, &inputs, &configuration)?;
+        let member = core.registry.build(operator, &inputs, &configuration, &core.config.clock)?;
         let output = row_schema(operator.output_schema.as_ref())?;
         let woken = Arc::new(AtomicBool::new(false));
         let (flag, notifier) = (Arc::clone(&woken), Arc::clone(mailbox.notifier()));
