@@ -7,6 +7,7 @@
 //! Arguments that choose a variant (the unit of EXTRACT) are string literals.
 
 mod arithmetic;
+mod collections;
 mod compare;
 mod conditional;
 mod interval;
@@ -104,6 +105,7 @@ pub(crate) fn lookup(name: &str, arguments: &[Expr], result: &DataType, context:
         regex::find,
         temporal::find,
         conditional::find,
+        collections::find,
     ] {
         if let Some(function) = find(&call)? {
             return Ok(function);

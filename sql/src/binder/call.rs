@@ -4,9 +4,9 @@ use hurtig_graph::{DataType, Expr, ExprKind, Literal, LogicalType as T};
 use sqlparser::ast::{Expr as Ast, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned};
 
 use super::expr::Binder;
-use super::literal;
 use super::operators::{arithmetic, case, cast, coalesce, comparison, condition, unify};
 use super::types::length;
+use super::{collection, literal};
 use crate::error::SqlError;
 use crate::functions;
 
@@ -28,6 +28,10 @@ pub(super) fn function(binder: &mut Binder<'_, '_>, function: &Function) -> Resu
         return if name == "TIMESTAMPADD" { timestamp_add(&unit, a, b) } else { timestamp_diff(&unit, a, b) };
     }
     let arguments = asts.iter().map(|a| binder.bind(a)).collect::<Result<Vec<_>, _>>()?;
+    let arguments = match collection::call(&name, arguments)? {
+        Ok(bound) => return Ok(bound),
+        Err(arguments) => arguments,
+    };
     match special(&name, arguments)? {
         Special::Done(expr) => Ok(*expr),
         Special::Other(arguments) => functions::call(&name, arguments).unwrap_or_else(|| {
@@ -131,7 +135,6 @@ fn special(name: &str, mut arguments: Vec<Expr>) -> Result<Special, SqlError> {
                 return Err(SqlError::validation(format!("CURRENT_WATERMARK takes a rowtime column, not {other}")));
             }
         },
-        ("CARDINALITY", 1) => collection_size(arguments)?,
         _ => match (unit, arguments.pop()) {
             (Some(unit), Some(value)) if count == 1 => extract(unit, value)?,
             (_, last) => {
@@ -278,81 +281,4 @@ fn timestamp_diff(unit: &str, from: Expr, to: Expr) -> Result<Expr, SqlError> {
     let logical = if unit == "NANOSECOND" { T::BigInt } else { T::Int };
     let nullable = from.data_type.nullable || to.data_type.nullable;
     Ok(Expr::call("TIMESTAMPDIFF", vec![literal::string(unit), from, to], DataType { logical, nullable }))
-}
-
-/// ARRAY[...].
-pub(super) fn array(elements: Vec<Expr>) -> Result<Expr, SqlError> {
-    if elements.is_empty() {
-        return Err(SqlError::validation("ARRAY needs at least one element"));
-    }
-    let (elements, common) = unify(elements, "ARRAY")?;
-    let nullable = elements.iter().any(|e| e.data_type.nullable);
-    let item = DataType { logical: common, nullable };
-    Ok(Expr::call("ARRAY", elements, T::Array(Box::new(item)).not_null()))
-}
-
-/// ROW(...) and (a, b).
-pub(super) fn row(fields: Vec<Expr>) -> Expr {
-    let types = fields.iter().enumerate().map(|(i, f)| (format!("EXPR${i}"), f.data_type.clone())).collect();
-    Expr::call("ROW", fields, T::Row(types).not_null())
-}
-
-/// `row.name`.
-pub(super) fn field(row: Expr, name: &str) -> Result<Expr, SqlError> {
-    let T::Row(fields) = &row.data_type.logical else {
-        return Err(SqlError::validation(format!("'{name}' is no field: {} is no ROW", row.data_type.logical)));
-    };
-    let Some(position) = fields.iter().position(|(field, _)| field == name) else {
-        let names: Vec<&str> = fields.iter().map(|(n, _)| n.as_str()).collect();
-        return Err(SqlError::validation(format!("there is no field '{name}': fields are {}", names.join(", "))));
-    };
-    let field = &fields[position].1;
-    let data_type = field.with_nullable(field.nullable || row.data_type.nullable);
-    let index = Expr::literal(Literal::Int(position as i64), T::Int.not_null());
-    Ok(Expr::call("FIELD", vec![row, index], data_type))
-}
-
-/// `array[index]`, `map[key]`.
-pub(super) fn item(value: Expr, index: Expr) -> Result<Expr, SqlError> {
-    match value.data_type.logical.clone() {
-        T::Array(element) => {
-            if !index.data_type.logical.is_integer() {
-                return Err(SqlError::validation(format!(
-                    "an array is indexed by integers, not {}",
-                    index.data_type.logical
-                )));
-            }
-            if matches!(index.kind, ExprKind::Literal(Literal::Int(n)) if n < 1) {
-                return Err(SqlError::validation("array positions start at 1"));
-            }
-            Ok(Expr::call("ITEM", vec![value, cast(index, &T::BigInt)], element.with_nullable(true)))
-        }
-        T::Map(key, element) => {
-            let key = cast_key(index, &key)?;
-            Ok(Expr::call("ITEM", vec![value, key], element.with_nullable(true)))
-        }
-        other => Err(SqlError::validation(format!("{other} has no elements"))),
-    }
-}
-
-fn cast_key(index: Expr, key: &DataType) -> Result<Expr, SqlError> {
-    let types = [index.data_type.clone(), key.clone()];
-    match super::types::common_type(&types) {
-        Some(_) if index.data_type.logical.is_string() => Ok(index),
-        Some(_) => Ok(cast(index, &key.logical)),
-        None => Err(SqlError::validation(format!(
-            "a map of {} keys has no key of type {}",
-            key.logical, index.data_type.logical
-        ))),
-    }
-}
-
-fn collection_size(mut arguments: Vec<Expr>) -> Result<Expr, SqlError> {
-    match arguments.pop() {
-        Some(value) if matches!(value.data_type.logical, T::Array(_) | T::Map(..) | T::Multiset(_)) => {
-            let nullable = value.data_type.nullable;
-            Ok(Expr::call("CARDINALITY", vec![value], DataType { logical: T::Int, nullable }))
-        }
-        _ => Err(SqlError::validation("CARDINALITY takes an ARRAY, a MAP or a MULTISET")),
-    }
 }

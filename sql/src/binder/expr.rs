@@ -9,7 +9,7 @@ use sqlparser::ast::{
 use super::aggregate::{self, BoundAggregate};
 use super::operators::{self, arithmetic, boolean_call, case, cast, comparison, concat, condition, in_list, logic};
 use super::types::explicit_cast_allowed;
-use super::{Scope, call, literal};
+use super::{Scope, call, collection, literal};
 use crate::error::SqlError;
 use crate::functions;
 
@@ -139,8 +139,8 @@ impl Binder<'_, '_> {
                 Some(name) => self.aggregate(&name, function),
                 None => call::function(self, function),
             },
-            Ast::Array(array) if array.named => call::array(self.all(&array.elem)?),
-            Ast::Tuple(fields) => Ok(call::row(self.all(fields)?)),
+            Ast::Array(array) if array.named => collection::array(self.all(&array.elem)?),
+            Ast::Tuple(fields) => Ok(collection::row(self.all(fields)?)),
             Ast::Subquery(_) | Ast::Exists { .. } | Ast::In { .. } => {
                 Err(SqlError::unsupported("subqueries in expressions are", expr.span()))
             }
@@ -195,7 +195,7 @@ impl Binder<'_, '_> {
                 written()
             )));
         }
-        parts[used..].iter().try_fold(column, |row, part| call::field(row, &part.value))
+        parts[used..].iter().try_fold(column, |row, part| collection::field(row, &part.value))
     }
 
     /// The column that the first parts name, and how many of them do.
@@ -235,10 +235,10 @@ impl Binder<'_, '_> {
         let mut value = self.bind(root)?;
         for access in chain {
             value = match access {
-                AccessExpr::Dot(Ast::Identifier(ident)) => call::field(value, &ident.value)?,
+                AccessExpr::Dot(Ast::Identifier(ident)) => collection::field(value, &ident.value)?,
                 AccessExpr::Subscript(Subscript::Index { index }) => {
                     let index = self.bind(index)?;
-                    call::item(value, index)?
+                    collection::item(value, index)?
                 }
                 other => return Err(SqlError::parse(format!("'{other}' is no access to a field or element"), None)),
             };

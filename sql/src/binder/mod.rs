@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod call;
+mod collection;
 mod expr;
 mod literal;
 mod operators;
