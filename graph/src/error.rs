@@ -69,8 +69,7 @@ impl ErrorKind {
     /// The kind of that [name](ErrorKind::name).
     pub fn from_name(name: &str) -> Option<ErrorKind> {
         use ErrorKind::*;
-        let all =
-            [Parse, Validation, Unsupported, Config, Runtime, Resource, Storage, Connection, NotFound, Internal];
+        let all = [Parse, Validation, Unsupported, Config, Runtime, Resource, Storage, Connection, NotFound, Internal];
         all.into_iter().find(|kind| kind.name() == name)
     }
 }

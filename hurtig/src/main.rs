@@ -1,3 +1,18 @@
-//! The `hurtig` binary.
+//! The `hurtig` binary: everything that is process-wide (allocator, logs, metrics recorder, signals)
+//! is set here and nowhere in the library.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => cli::report(&error),
+    }
+}

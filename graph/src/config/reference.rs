@@ -56,4 +56,17 @@ mod tests {
             assert_eq!(rows[0].matches(" | ").count(), 3, "{}", rows[0]);
         }
     }
+
+    /// `HURTIG_WRITE_DOCS=1` writes the page instead.
+    #[test]
+    fn the_page_of_the_documentation_is_up_to_date() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        let text = std::fs::read_to_string(page).unwrap();
+        let (introduction, reference) = text.split_once("\n## ").unwrap_or((text.trim_end_matches('\n'), ""));
+        if std::env::var_os("HURTIG_WRITE_DOCS").is_some() {
+            std::fs::write(page, format!("{introduction}\n{}", markdown_reference())).unwrap();
+            return;
+        }
+        assert_eq!(format!("## {reference}"), markdown_reference(), "run this test with HURTIG_WRITE_DOCS=1");
+    }
 }

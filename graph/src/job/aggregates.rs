@@ -34,7 +34,8 @@ pub(super) fn group(
 ) -> Result<Output, GraphError> {
     let emit_update_before = aggregate.emit_update_before;
     // DISTINCT over inserts: the first row of a key is all there is. With TTL rows are repeated.
-    let distinct = aggregate.aggregates.is_empty() && aggregate.state_ttl_ms == 0 && input.mode == ChangelogMode::Append;
+    let distinct =
+        aggregate.aggregates.is_empty() && aggregate.state_ttl_ms == 0 && input.mode == ChangelogMode::Append;
     let parts = Parts {
         keys: &mut aggregate.keys,
         key_names: &mut aggregate.key_names,

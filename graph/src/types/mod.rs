@@ -258,7 +258,9 @@ mod tests {
 
     #[test]
     fn bad_types_are_refused() {
-        for text in ["", "FOO", "DECIMAL(39, 0)", "DECIMAL(4, 5)", "ARRAY<", "INT INT", "TIMESTAMP(10)", "CHAR(3000000000)"] {
+        for text in
+            ["", "FOO", "DECIMAL(39, 0)", "DECIMAL(4, 5)", "ARRAY<", "INT INT", "TIMESTAMP(10)", "CHAR(3000000000)"]
+        {
             assert!(DataType::parse(text).is_err(), "{text}");
         }
     }

@@ -1,6 +1,7 @@
 //! End-to-end tests of the `hurtig` binary: real processes on loopback, ports and folders of their
 //! own, stopped by their pids.
 
+mod embedded;
 mod harness;
 mod kill;
 mod region;

@@ -1,0 +1,59 @@
+//! The configuration of a command: file, `-D`, checks.
+
+use std::path::PathBuf;
+
+use hurtig::{Error, ErrorKind};
+use hurtig_graph::config::{self, Configuration, Severity, keys};
+
+use super::{ConfigurationArgs, RemoteArgs};
+
+/// Reads and checks the configuration. What there is to say about it goes to the log; an error in
+/// it ends the command.
+pub fn load(args: &ConfigurationArgs) -> anyhow::Result<Configuration> {
+    let file = match file(args)? {
+        Some(path) => config::from_file(&path)?,
+        None => Configuration::default(),
+    };
+    let defined = config::from_dynamic_properties(&args.define)?;
+    // Checked one by one, so that a message is about what was written.
+    for part in [&file, &defined] {
+        let found = config::check(part);
+        for diagnostic in &found {
+            match diagnostic.severity {
+                Severity::Info => tracing::info!("{diagnostic}"),
+                Severity::Warning => tracing::warn!("{diagnostic}"),
+                Severity::Error => {}
+            }
+        }
+        config::first_error(&found)?;
+    }
+    let merged = file.merged_with(&defined);
+    config::first_error(&config::check(&merged))?;
+    Ok(merged)
+}
+
+/// The file to read: the given one, or `config.yaml` of the configuration folder if it is there.
+fn file(args: &ConfigurationArgs) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(path) = &args.config {
+        return Ok(Some(path.clone()));
+    }
+    let folder = ["HURTIG_CONF_DIR", "FLINK_CONF_DIR"].into_iter().find_map(|name| std::env::var_os(name));
+    let Some(folder) = folder else { return Ok(None) };
+    let path = PathBuf::from(folder).join("config.yaml");
+    Ok(path.exists().then_some(path))
+}
+
+/// `host:port` of the JobManager.
+pub fn cluster_address(args: &RemoteArgs) -> anyhow::Result<String> {
+    if let Some(address) = &args.cluster {
+        return Ok(address.clone());
+    }
+    let configuration = load(&args.configuration)?;
+    let host = configuration.text(&keys::JOBMANAGER_ADDRESS).unwrap_or("127.0.0.1");
+    let (port, _) = configuration.ports(&keys::JOBMANAGER_PORT)?.unwrap_or((0, 0));
+    if port == 0 {
+        let reason = "which JobManager? give --cluster host:port, or set jobmanager.rpc.port";
+        return Err(Error::new(ErrorKind::Config, reason).into());
+    }
+    Ok(format!("{host}:{port}"))
+}

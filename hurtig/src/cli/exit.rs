@@ -1,0 +1,37 @@
+//! How a command that failed ends.
+
+use std::process::ExitCode;
+
+use hurtig::{Error, ErrorKind};
+
+/// The command was ended by a signal, after it cleaned up.
+#[derive(Debug, thiserror::Error)]
+#[error("ended by {0}")]
+pub struct Interrupted(pub &'static str);
+
+/// Writes the error to standard error and gives the exit code of its kind.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    if is_closed_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: {error:#}");
+    if error.is::<Interrupted>() {
+        // As shells count a process that a signal ended.
+        return ExitCode::from(130);
+    }
+    ExitCode::from(kind_of(error).exit_code())
+}
+
+/// The kind of the first error in the chain that has one.
+pub fn kind_of(error: &anyhow::Error) -> ErrorKind {
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        let library = cause.downcast_ref::<Error>().map(Error::kind);
+        library.or_else(|| cause.downcast_ref::<hurtig_graph::GraphError>().map(hurtig_graph::GraphError::kind))
+    };
+    error.chain().find_map(kind).unwrap_or(ErrorKind::Internal)
+}
+
+/// The reader of our output has gone (as with `| head`): no error.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|e| e.downcast_ref::<std::io::Error>()).any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,317 @@
+//! `hurtig jobs ...`: jobs of a running cluster.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use hurtig::client::Client;
+use hurtig::v1;
+use hurtig::{Error, ErrorKind};
+use serde::Serialize;
+
+use super::{RemoteArgs, block_on, configuration, logging};
+
+/// What to do with jobs.
+#[derive(Debug, Subcommand)]
+pub enum JobsCommand {
+    /// Lists all jobs
+    List {
+        /// One JSON array instead of a table
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Shows a job with its subtasks
+    Show {
+        /// Id of the job
+        id: String,
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Cancels a job
+    Cancel {
+        /// Id of the job
+        id: String,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Starts a job from a job graph in JSON
+    Submit {
+        /// The file; '-' for standard input
+        graph: PathBuf,
+        /// Id for the job (32 hex digits): submitting again gives the same job
+        #[arg(long)]
+        job_id: Option<String>,
+        /// Waits until the job has ended
+        #[arg(long)]
+        wait: bool,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+}
+
+/// Runs the command.
+pub fn run(command: JobsCommand) -> anyhow::Result<()> {
+    logging::install(logging::QUIET, false);
+    block_on(async move {
+        match command {
+            JobsCommand::List { json, remote } => list(&connect(&remote).await?, json).await,
+            JobsCommand::Show { id, json, remote } => show(&connect(&remote).await?, &id, json).await,
+            JobsCommand::Cancel { id, remote } => {
+                connect(&remote).await?.job(&id).cancel().await?;
+                writeln!(std::io::stdout(), "cancelling job {id}")?;
+                Ok(())
+            }
+            JobsCommand::Submit { graph, job_id, wait, json, remote } => {
+                submit(&remote, &graph, job_id.unwrap_or_default(), wait, json).await
+            }
+        }
+    })
+}
+
+async fn connect(remote: &RemoteArgs) -> anyhow::Result<Client> {
+    Ok(Client::connect(&configuration::cluster_address(remote)?).await?)
+}
+
+async fn list(client: &Client, json: bool) -> anyhow::Result<()> {
+    let jobs: Vec<JobView> = client.jobs().await?.into_iter().map(JobView::from).collect();
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&jobs)?)?;
+        return Ok(());
+    }
+    writeln!(out, "{:<32}  {:<10}  {:>8}  {:>10}  NAME", "ID", "STATE", "RESTARTS", "CHECKPOINT")?;
+    for job in jobs {
+        let checkpoint = job.last_checkpoint;
+        writeln!(out, "{:<32}  {:<10}  {:>8}  {checkpoint:>10}  {}", job.job_id, job.state, job.restarts, job.name)?;
+    }
+    Ok(())
+}
+
+async fn show(client: &Client, id: &str, json: bool) -> anyhow::Result<()> {
+    let details = client.job(id).describe().await?;
+    let mut out = std::io::stdout().lock();
+    let view = DetailsView::of(details)?;
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&view)?)?;
+        return Ok(());
+    }
+    let job = &view.job;
+    writeln!(out, "job         {}  {}", job.job_id, job.name)?;
+    writeln!(out, "state       {}", job.state)?;
+    writeln!(out, "restarts    {}", job.restarts)?;
+    writeln!(out, "checkpoint  last {}, restored {}", job.last_checkpoint, job.restored_checkpoint)?;
+    if !job.root_cause.is_empty() {
+        writeln!(out, "root cause  {}", job.root_cause)?;
+    }
+    for vertex in &view.vertices {
+        writeln!(out, "\n{}  (parallelism {})", vertex.name, vertex.parallelism)?;
+        writeln!(
+            out,
+            "  {:>7}  {:>7}  {:<12}  {:>6}  {:>14}  {:>14}  TASKMANAGER",
+            "SUBTASK", "ATTEMPT", "STATE", "REGION", "ROWS IN", "ROWS OUT"
+        )?;
+        for s in &vertex.subtasks {
+            writeln!(
+                out,
+                "  {:>7}  {:>7}  {:<12}  {:>6}  {:>14}  {:>14}  {}",
+                s.subtask, s.attempt, s.state, s.region, s.rows_in, s.rows_out, s.taskmanager
+            )?;
+        }
+    }
+    Ok(())
+}
+
+async fn submit(
+    remote: &RemoteArgs,
+    path: &std::path::Path,
+    job_id: String,
+    wait: bool,
+    json: bool,
+) -> anyhow::Result<()> {
+    let shown = path.display().to_string();
+    let text = if shown == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
+    let text = text.map_err(|e| Error::new(ErrorKind::Config, format!("cannot read the job graph {shown}: {e}")))?;
+    let graph = hurtig::graph_json::from_json(&text, &shown)?;
+    let job = connect(remote).await?.submit_as(job_id, graph).await?;
+    let mut out = std::io::stdout();
+    if !wait {
+        let shown = if json { serde_json::json!({ "job_id": job.id() }).to_string() } else { job.id().to_owned() };
+        writeln!(out, "{shown}")?;
+        return Ok(());
+    }
+    let status = job.wait().await?;
+    match json {
+        true => writeln!(out, "{}", serde_json::to_string(&JobView::from(status))?)?,
+        false => writeln!(out, "{} {}", job.id(), status.state)?,
+    }
+    Ok(())
+}
+
+/// A job as JSON. Ids of checkpoints are 0 where there is none; times are ms since 1970.
+#[derive(Debug, Serialize)]
+struct JobView {
+    job_id: String,
+    name: String,
+    state: String,
+    start_time_ms: i64,
+    end_time_ms: i64,
+    restarts: u32,
+    restored_checkpoint: u64,
+    last_checkpoint: u64,
+    checkpoints_completed: u64,
+    checkpoints_failed: u64,
+    last_checkpoint_bytes: u64,
+    last_checkpoint_uploaded_bytes: u64,
+    checkpoint_uploaded_bytes: u64,
+    root_cause: String,
+}
+
+impl From<v1::JobStatus> for JobView {
+    fn from(s: v1::JobStatus) -> Self {
+        JobView {
+            job_id: s.job_id,
+            name: s.name,
+            state: s.state,
+            start_time_ms: s.start_time_ms,
+            end_time_ms: s.end_time_ms,
+            restarts: s.restarts,
+            restored_checkpoint: s.restored_checkpoint,
+            last_checkpoint: s.last_checkpoint,
+            checkpoints_completed: s.checkpoints_completed,
+            checkpoints_failed: s.checkpoints_failed,
+            last_checkpoint_bytes: s.last_checkpoint_bytes,
+            last_checkpoint_uploaded_bytes: s.last_checkpoint_uploaded_bytes,
+            checkpoint_uploaded_bytes: s.checkpoint_uploaded_bytes,
+            root_cause: s.root_cause,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct DetailsView {
+    #[serde(flatten)]
+    job: JobView,
+    vertices: Vec<VertexView>,
+    failures: Vec<FailureView>,
+}
+
+impl DetailsView {
+    fn of(details: v1::JobDetails) -> anyhow::Result<DetailsView> {
+        let status = details.status.ok_or_else(|| Error::new(ErrorKind::Internal, "the JobManager sent no status"))?;
+        Ok(DetailsView {
+            job: status.into(),
+            vertices: details.vertices.into_iter().map(VertexView::from).collect(),
+            failures: details.failures.into_iter().map(FailureView::from).collect(),
+        })
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct VertexView {
+    id: String,
+    name: String,
+    parallelism: u32,
+    max_parallelism: u32,
+    subtasks: Vec<SubtaskView>,
+}
+
+impl From<v1::VertexDetails> for VertexView {
+    fn from(v: v1::VertexDetails) -> Self {
+        VertexView {
+            id: v.id,
+            name: v.name,
+            parallelism: v.parallelism,
+            max_parallelism: v.max_parallelism,
+            subtasks: v.subtasks.into_iter().map(SubtaskView::from).collect(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct SubtaskView {
+    subtask: u32,
+    attempt: u32,
+    state: String,
+    region: u32,
+    taskmanager: String,
+    rows_in: u64,
+    rows_out: u64,
+    batches_in: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    /// `null`: none yet.
+    watermark_ms: Option<i64>,
+    busy_ms: u64,
+    idle_ms: u64,
+    backpressured_ms: u64,
+    late_rows_dropped: u64,
+    restore: Option<RestoreView>,
+}
+
+impl From<v1::SubtaskDetails> for SubtaskView {
+    fn from(s: v1::SubtaskDetails) -> Self {
+        SubtaskView {
+            subtask: s.subtask,
+            attempt: s.attempt,
+            state: s.state,
+            region: s.region,
+            taskmanager: s.taskmanager,
+            rows_in: s.records_in,
+            rows_out: s.records_out,
+            batches_in: s.batches_in,
+            bytes_in: s.bytes_in,
+            bytes_out: s.bytes_out,
+            watermark_ms: (s.watermark_ms != i64::MIN).then_some(s.watermark_ms),
+            busy_ms: s.busy_ms,
+            idle_ms: s.idle_ms,
+            backpressured_ms: s.backpressured_ms,
+            late_rows_dropped: s.late_records_dropped,
+            restore: s.restore.map(RestoreView::from),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct RestoreView {
+    checkpoint: u64,
+    local_bytes: u64,
+    remote_bytes: u64,
+    duration_ms: u64,
+    local_files: u32,
+    remote_files: u32,
+}
+
+impl From<v1::RestoreReport> for RestoreView {
+    fn from(r: v1::RestoreReport) -> Self {
+        RestoreView {
+            checkpoint: r.checkpoint_id,
+            local_bytes: r.local_bytes,
+            remote_bytes: r.remote_bytes,
+            duration_ms: r.duration_ms,
+            local_files: r.local_files,
+            remote_files: r.remote_files,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct FailureView {
+    time_ms: i64,
+    message: String,
+    task: String,
+    taskmanager: String,
+}
+
+impl From<v1::FailureRecord> for FailureView {
+    fn from(f: v1::FailureRecord) -> Self {
+        FailureView { time_ms: f.time_ms, message: f.message, task: f.task, taskmanager: f.taskmanager }
+    }
+}

@@ -1,0 +1,101 @@
+//! The command line.
+
+mod bench;
+mod cluster;
+mod configuration;
+mod demo;
+mod exit;
+mod jobs;
+mod logging;
+mod process;
+mod resources;
+mod signals;
+mod sql;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use exit::report;
+
+/// Version and commit, as `--version` shows them.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("HURTIG_COMMIT"), ")");
+
+/// Hurtig: streaming SQL, compatible with Apache Flink.
+#[derive(Debug, Parser)]
+#[command(name = "hurtig", version = VERSION, propagate_version = true, infer_subcommands = false)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs SQL statements, on a cluster in this process or on a running one
+    Sql(sql::SqlArgs),
+    /// Runs a JobManager
+    #[command(name = "jobmanager")]
+    JobManager(process::JobManagerArgs),
+    /// Runs a TaskManager
+    #[command(name = "taskmanager")]
+    TaskManager(process::TaskManagerArgs),
+    /// Starts and stops a cluster of processes on this machine
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Lists, shows, submits and cancels jobs
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
+    /// Runs a script with a live view of its last query
+    Demo(demo::DemoArgs),
+    /// Measures throughput
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+    /// Prints the reference of all configuration keys, as Markdown
+    Configuration,
+}
+
+/// Where configuration comes from.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConfigurationArgs {
+    /// Configuration file; without it config.yaml in $HURTIG_CONF_DIR or $FLINK_CONF_DIR, if there is one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<std::path::PathBuf>,
+    /// Sets a configuration key, over the file
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    pub define: Vec<String>,
+}
+
+/// Which running cluster.
+#[derive(Debug, Clone, Args)]
+pub struct RemoteArgs {
+    /// JobManager's address; without it jobmanager.rpc.address and jobmanager.rpc.port
+    #[arg(long, value_name = "HOST:PORT")]
+    pub cluster: Option<String>,
+    #[command(flatten)]
+    pub configuration: ConfigurationArgs,
+}
+
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Sql(args) => sql::run(args),
+            Command::JobManager(args) => process::run_job_manager(args),
+            Command::TaskManager(args) => process::run_task_manager(args),
+            Command::Cluster(command) => cluster::run(command),
+            Command::Jobs(command) => jobs::run(command),
+            Command::Demo(args) => demo::run(args),
+            Command::Bench(command) => bench::run(command),
+            Command::Configuration => {
+                std::io::Write::write_all(
+                    &mut std::io::stdout(),
+                    hurtig_graph::config::markdown_reference().as_bytes(),
+                )?;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A runtime for the command's own async code: the library has its own.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}

@@ -1,0 +1,144 @@
+//! `hurtig jobmanager` and `hurtig taskmanager`: one role of a cluster as a process.
+
+use std::io::Write;
+
+use clap::Args;
+use hurtig::server::{Extensions, JobManagerServer, ServerOptions, TaskManagerServer};
+use hurtig::{Error, ErrorKind};
+use hurtig_graph::config::{Configuration, keys};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use serde::Serialize;
+
+use super::signals::interrupted;
+use super::{ConfigurationArgs, configuration, logging};
+
+/// What both roles take.
+#[derive(Debug, Args)]
+pub struct ProcessArgs {
+    #[command(flatten)]
+    configuration: ConfigurationArgs,
+    /// Allows ports on other interfaces than loopback without TLS and authentication
+    #[arg(long)]
+    insecure_network: bool,
+    /// Logs as JSON lines
+    #[arg(long)]
+    log_json: bool,
+}
+
+/// Arguments of `jobmanager`.
+#[derive(Debug, Args)]
+pub struct JobManagerArgs {
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+/// Arguments of `taskmanager`.
+#[derive(Debug, Args)]
+pub struct TaskManagerArgs {
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+/// The line that a process prints once it can be used.
+#[derive(Debug, Serialize)]
+struct Ready {
+    ready: bool,
+    role: &'static str,
+    /// Of a JobManager: its own; of a TaskManager: its JobManager's.
+    rpc: String,
+    data: Option<String>,
+    metrics: Option<String>,
+    pid: u32,
+}
+
+impl Ready {
+    fn print(self) -> anyhow::Result<()> {
+        let mut out = std::io::stdout();
+        writeln!(out, "{}", serde_json::to_string(&self)?)?;
+        out.flush()?;
+        Ok(())
+    }
+}
+
+/// Runs a JobManager until a signal ends it.
+pub fn run_job_manager(args: JobManagerArgs) -> anyhow::Result<()> {
+    let options = options(&args.process)?;
+    runtime()?.block_on(async {
+        let server = JobManagerServer::start(&options).await?;
+        Ready {
+            ready: true,
+            role: "jobmanager",
+            rpc: server.address().to_string(),
+            data: None,
+            metrics: server.metrics_address().map(|a| a.to_string()),
+            pid: std::process::id(),
+        }
+        .print()?;
+        let name = interrupted().await?;
+        tracing::info!(signal = name, "the JobManager stops");
+        server.stop().await;
+        Ok(())
+    })
+}
+
+/// Runs a TaskManager until a signal ends it, or it cannot go on.
+pub fn run_task_manager(args: TaskManagerArgs) -> anyhow::Result<()> {
+    let options = options(&args.process)?;
+    let jobmanager = jobmanager_address(&options.configuration)?;
+    runtime()?.block_on(async {
+        let server = TaskManagerServer::start(&options, jobmanager).await?;
+        Ready {
+            ready: true,
+            role: "taskmanager",
+            rpc: server.jobmanager().to_owned(),
+            data: Some(server.data_address().to_owned()),
+            metrics: server.metrics_address().map(|a| a.to_string()),
+            pid: std::process::id(),
+        }
+        .print()?;
+        let ended = tokio::select! {
+            name = interrupted() => {
+                tracing::info!(signal = name?, "the TaskManager stops");
+                None
+            }
+            reason = server.ended() => Some(reason),
+        };
+        server.stop().await;
+        match ended {
+            Some(reason) => Err(Error::new(ErrorKind::Connection, reason).into()),
+            None => Ok(()),
+        }
+    })
+}
+
+fn options(args: &ProcessArgs) -> anyhow::Result<ServerOptions> {
+    logging::install("info", args.log_json);
+    let configuration = configuration::load(&args.configuration)?;
+    let handle = PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot install the metrics recorder: {e}")))?;
+    Ok(ServerOptions {
+        configuration,
+        extensions: Extensions::default(),
+        metrics: Some(std::sync::Arc::new(move || handle.render())),
+        insecure_network: args.insecure_network,
+    })
+}
+
+fn jobmanager_address(configuration: &Configuration) -> anyhow::Result<String> {
+    let host = configuration.text(&keys::JOBMANAGER_ADDRESS).ok_or_else(|| {
+        let key = keys::JOBMANAGER_ADDRESS.key;
+        Error::new(ErrorKind::Config, format!("{key} is not set: say where the JobManager is, as -D {key}=127.0.0.1"))
+    })?;
+    let (port, _) = configuration.ports(&keys::JOBMANAGER_PORT)?.unwrap_or((0, 0));
+    if port == 0 {
+        let key = keys::JOBMANAGER_PORT.key;
+        let reason = format!("{key}: a TaskManager needs the port of the JobManager, not 0");
+        return Err(Error::new(ErrorKind::Config, reason).into());
+    }
+    Ok(format!("{host}:{port}"))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().thread_name("hurtig-io").enable_all().build()?)
+}

@@ -1,0 +1,199 @@
+//! The client of a cluster: submits jobs, asks for their state, reads results. Talks gRPC also to
+//! an embedded cluster.
+
+mod results;
+
+use std::sync::Arc;
+
+use hurtig_graph::ErrorKind;
+use hurtig_proto::v1;
+use hurtig_proto::v1::job_service_client::JobServiceClient;
+use tonic::transport::{Channel, Endpoint};
+
+pub use results::ResultStream;
+
+use crate::error::{Error, Result};
+use crate::runtime::OwnRuntime;
+
+/// Largest message that is accepted.
+const MAX_MESSAGE: usize = 256 << 20;
+const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// A connection to a JobManager. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    runtime: Arc<OwnRuntime>,
+    service: JobServiceClient<Channel>,
+    address: String,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Connects to the JobManager at `host:port`.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn connect(address: &str) -> Result<Client> {
+        let runtime = Arc::new(OwnRuntime::start(1)?);
+        let client = Client::on(runtime.clone(), address.to_owned());
+        runtime.run(client).await
+    }
+
+    /// As [`Client::connect`], on a runtime that exists. Must be polled on that runtime.
+    pub(crate) async fn on(runtime: Arc<OwnRuntime>, address: String) -> Result<Client> {
+        let unreachable = |reason: String| {
+            let message =
+                format!("cannot reach the JobManager at {address}: {reason}; is it running, and is the address right?");
+            Error::new(ErrorKind::Connection, message)
+        };
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|_| Error::new(ErrorKind::Config, format!("'{address}' is not an address: write host:port")))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true);
+        let channel = endpoint.connect().await.map_err(|e| unreachable(root_reason(&e)))?;
+        let service = JobServiceClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        Ok(Client { runtime, service, address })
+    }
+
+    /// `host:port` of the JobManager.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Starts a job.
+    ///
+    /// # Errors
+    /// A graph that is not valid, with the path of the field.
+    pub async fn submit(&self, graph: v1::JobGraph) -> Result<JobHandle> {
+        self.submit_as(String::new(), graph).await
+    }
+
+    /// Starts a job under an id (32 hex digits) that the caller chose. Where a job of that id exists
+    /// already, that one is given and nothing is started.
+    ///
+    /// # Errors
+    /// As [`Client::submit`].
+    pub async fn submit_as(&self, job_id: String, graph: v1::JobGraph) -> Result<JobHandle> {
+        let mut service = self.service.clone();
+        let request = v1::SubmitJobGraphRequest { job_id, graph: Some(graph) };
+        let response = self.runtime.run(async move { Ok(service.submit_job_graph(request).await?.into_inner()) });
+        Ok(JobHandle { client: self.clone(), id: response.await?.job_id })
+    }
+
+    /// The job of this id.
+    pub fn job(&self, id: impl Into<String>) -> JobHandle {
+        JobHandle { client: self.clone(), id: id.into() }
+    }
+
+    /// All jobs that the JobManager knows.
+    pub async fn jobs(&self) -> Result<Vec<v1::JobStatus>> {
+        let mut service = self.service.clone();
+        let call = async move { Ok(service.list_jobs(v1::ListJobsRequest {}).await?.into_inner().jobs) };
+        self.runtime.run(call).await
+    }
+
+    /// Slots and TaskManagers.
+    pub async fn overview(&self) -> Result<v1::ClusterOverviewResponse> {
+        let mut service = self.service.clone();
+        let call = async move { Ok(service.cluster_overview(v1::ClusterOverviewRequest {}).await?.into_inner()) };
+        self.runtime.run(call).await
+    }
+}
+
+/// The innermost cause: what a user can act on.
+fn root_reason(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// A submitted job. Dropping it leaves the job running.
+#[derive(Clone, Debug)]
+pub struct JobHandle {
+    client: Client,
+    id: String,
+}
+
+impl JobHandle {
+    /// 32 hex digits.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// State, restarts, checkpoints.
+    pub async fn status(&self) -> Result<v1::JobStatus> {
+        let details = self.describe().await?;
+        details.status.ok_or_else(|| Error::new(ErrorKind::Internal, "the JobManager sent no status"))
+    }
+
+    /// Everything about the job down to its subtasks.
+    pub async fn describe(&self) -> Result<v1::JobDetails> {
+        let mut service = self.client.service.clone();
+        let request = v1::DescribeJobRequest { job_id: self.id.clone() };
+        self.client.runtime.run(async move { Ok(service.describe_job(request).await?.into_inner()) }).await
+    }
+
+    /// Waits until the job has ended. `Ok` with the last status when it finished or was cancelled.
+    ///
+    /// # Errors
+    /// [`Error::Job`] when it failed.
+    pub async fn wait(&self) -> Result<v1::JobStatus> {
+        let mut service = self.client.service.clone();
+        let request = v1::WatchJobRequest { job_id: self.id.clone() };
+        let watch = async move {
+            let mut updates = service.watch_job(request).await?.into_inner();
+            let mut last = None;
+            while let Some(status) = updates.message().await? {
+                last = Some(status);
+            }
+            last.ok_or_else(|| Error::new(ErrorKind::Connection, "the JobManager ended the watch without a status"))
+        };
+        let status = self.client.runtime.run(watch).await?;
+        match status.state.as_str() {
+            "FINISHED" | "CANCELED" => Ok(status),
+            "FAILED" => Err(Error::Job { job_id: self.id.clone(), state: status.state, root_cause: status.root_cause }),
+            state => {
+                let message = format!("lost sight of job {}, which was {state}", self.id);
+                Err(Error::new(ErrorKind::Connection, message))
+            }
+        }
+    }
+
+    /// Stops the job without a savepoint.
+    pub async fn cancel(&self) -> Result<()> {
+        let mut service = self.client.service.clone();
+        let request = v1::CancelJobRequest { job_id: self.id.clone() };
+        self.client
+            .runtime
+            .run(async move {
+                service.cancel_job(request).await?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Takes a savepoint into `target` (empty: the configured folder) and gives its path.
+    pub async fn savepoint(&self, target: &str) -> Result<String> {
+        let mut service = self.client.service.clone();
+        let request = v1::TriggerSavepointRequest { job_id: self.id.clone(), target: target.to_owned() };
+        self.client.runtime.run(async move { Ok(service.trigger_savepoint(request).await?.into_inner().path) }).await
+    }
+
+    /// The rows of a job whose sink is "collect". There is one reader.
+    pub async fn results(&self) -> Result<ResultStream> {
+        let mut service = self.client.service.clone();
+        let request = v1::CollectResultsRequest { job_id: self.id.clone() };
+        let call = async move { Ok(service.collect_results(request).await?.into_inner()) };
+        let messages = self.client.runtime.run(call).await?;
+        Ok(ResultStream::start(&self.client.runtime, self.clone(), messages))
+    }
+}

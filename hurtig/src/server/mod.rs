@@ -1,0 +1,53 @@
+//! The two roles of a cluster: [`JobManagerServer`] and [`TaskManagerServer`]. Processes run one of
+//! them, an embedded cluster several in one process, over loopback.
+
+mod jobmanager;
+mod storage;
+mod taskmanager;
+mod work_dir;
+
+pub use jobmanager::JobManagerServer;
+pub use taskmanager::TaskManagerServer;
+
+use std::sync::Arc;
+
+use hurtig_connectors::Connectors;
+use hurtig_engine::registry::{OperatorFactory, OperatorRegistry};
+use hurtig_graph::config::Configuration;
+
+use crate::dataflow::{CLOSURE_FACTORY, Closures};
+use crate::metrics::RenderMetrics;
+
+/// What a server of either role is started with.
+#[derive(Clone, Default)]
+pub struct ServerOptions {
+    /// Checked already.
+    pub configuration: Configuration,
+    /// Connectors, operators and functions of the user's.
+    pub extensions: Extensions,
+    /// Serves metrics where there is a recorder.
+    pub metrics: Option<RenderMetrics>,
+    /// Allows interfaces other than loopback without TLS and authentication.
+    pub insecure_network: bool,
+}
+
+/// What the processes of a cluster know beyond what is built in.
+#[derive(Clone, Default)]
+pub struct Extensions {
+    pub(crate) connectors: Connectors,
+    pub(crate) operators: Vec<(String, OperatorFactory)>,
+    pub(crate) closures: Closures,
+}
+
+impl Extensions {
+    /// The factories of a TaskManager.
+    pub(crate) fn registry(&self) -> Arc<OperatorRegistry> {
+        let mut registry = OperatorRegistry::default();
+        self.connectors.register(&mut registry);
+        for (name, factory) in &self.operators {
+            registry.register_operator(name.clone(), factory.clone());
+        }
+        registry.register_operator(CLOSURE_FACTORY, self.closures.factory());
+        Arc::new(registry)
+    }
+}
