@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use criterion::{Criterion, Throughput};
+use hurtig_engine::Batch;
 use hurtig_engine::exchange::channel::Payload;
 use hurtig_engine::exchange::codec::Encoder;
 use hurtig_engine::exchange::network::{ExchangeNetwork, ExchangeServer};
 use hurtig_engine::exchange::{Channel, ChannelKey, ChannelRegistry, ExchangeConfig};
-use hurtig_engine::Batch;
 use tokio_stream::wrappers::TcpListenerStream;
 
 const ROWS: usize = 8192;
@@ -52,7 +52,8 @@ fn transfer(encoder: &Encoder, producer: &Channel, consumer: &Channel, batch: &B
 }
 
 pub fn over_loopback(c: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let config = ExchangeConfig::default();
     let registry = Arc::new(ChannelRegistry::new(config.clone()));
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");

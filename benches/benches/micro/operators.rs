@@ -42,7 +42,9 @@ fn batches(keys: u64, count: usize) -> Vec<Batch> {
                 (
                     "ts",
                     Arc::new(
-                        (0..ROWS).map(|row| Some(((batch * ROWS + row) / 10) as i64)).collect::<TimestampMillisecondArray>(),
+                        (0..ROWS)
+                            .map(|row| Some(((batch * ROWS + row) / 10) as i64))
+                            .collect::<TimestampMillisecondArray>(),
                     ),
                 ),
             ];

@@ -308,7 +308,12 @@ impl Master {
         self.sessions.remove(&session);
         let Some(taskmanager) = self.pool.remove(session) else { return };
         let resource_id = taskmanager.resource_id;
-        tracing::warn!(resource_id, reason, "TaskManager lost");
+        // Without a job that may need it, this is how an orderly shutdown looks.
+        if self.jobs.values().any(|job| !job.state().is_terminal()) {
+            tracing::warn!(resource_id, reason, "TaskManager lost");
+        } else {
+            tracing::info!(resource_id, reason, "TaskManager gone");
+        }
         let lost =
             || JobEvent::TaskManagerLost { session, resource_id: resource_id.clone(), reason: reason.to_owned() };
         self.tell_all(lost, None, now);
