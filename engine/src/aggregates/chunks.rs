@@ -157,6 +157,18 @@ pub struct GroupBits {
 }
 
 impl GroupBits {
+    /// Sets the bits of all `groups`.
+    pub fn insert_all(&mut self, groups: &[u32]) {
+        let Some(highest) = groups.iter().max() else { return };
+        let words = *highest as usize / 64 + 1;
+        if words > self.words.len() {
+            self.words.resize(words, 0);
+        }
+        for &group in groups {
+            self.words[group as usize / 64] |= 1 << (group % 64);
+        }
+    }
+
     /// Sets the bit of `group`.
     #[inline]
     pub fn insert(&mut self, group: u32) {

@@ -131,7 +131,8 @@ impl GroupAggregate {
         for (row, &group) in groups.iter().enumerate() {
             last_row[group as usize] = row as u32;
         }
-        let mut touched = TouchedKeys { groups: Vec::new(), rows: Vec::new(), existed: Vec::new() };
+        let with_room = || Vec::with_capacity(groups.len());
+        let mut touched = TouchedKeys { groups: with_room(), rows: with_room(), existed: Vec::new() };
         for (row, &group) in groups.iter().enumerate() {
             if last_row[group as usize] == row as u32 {
                 touched.groups.push(group);
@@ -144,6 +145,7 @@ impl GroupAggregate {
     /// Empties touched keys that have outlived their time, and says which keys hold rows.
     fn expire_touched(&mut self, touched: &mut TouchedKeys, now_ms: i64) {
         let mut expired = Vec::new();
+        touched.existed.reserve(touched.groups.len());
         for &group in &touched.groups {
             let holds_rows = !self.plan.retracts || self.store.rows_of(group) > 0;
             let present = self.store.is_present(group) && holds_rows;
@@ -224,6 +226,10 @@ impl GroupAggregate {
 
     /// Marks touched keys, and gives those free that hold no row any more.
     fn settle(&mut self, touched: &TouchedKeys, exist: &[bool], now_ms: i64) -> Result<()> {
+        if !self.plan.retracts && !self.plan.timed {
+            self.store.mark_present(&touched.groups);
+            return Ok(());
+        }
         let mut gone = Vec::new();
         for (&group, &exists) in touched.groups.iter().zip(exist) {
             if exists {
@@ -272,11 +278,18 @@ impl GroupAggregate {
         new: &[ArrayRef],
         out: &mut dyn Collector,
     ) -> Result<()> {
+        let append = !self.plan.retracts && !self.emit_update_before;
+        if append && (self.always_changes || self.ttl_ms > 0) {
+            // One row a key, whatever it was before.
+            let kind = |existed: &bool| if *existed { RowKind::UpdateAfter as u8 } else { RowKind::Insert as u8 };
+            let kinds = touched.existed.iter().map(kind).collect();
+            return self.emit_rows(batch, UInt32Array::from(touched.rows.clone()), new.to_vec(), kinds, out);
+        }
         let changed = match old {
-            Some(old) if self.ttl_ms == 0 => changed_rows(old, new, &touched.existed)?,
+            Some(old) if self.ttl_ms == 0 && !self.always_changes => changed_rows(old, new, &touched.existed)?,
             _ => BooleanBuffer::new_set(touched.groups.len()),
         };
-        let mut changes = Changes::default();
+        let mut changes = Changes::with_capacity(2 * touched.groups.len());
         for (i, (&existed, &exists)) in touched.existed.iter().zip(exist).enumerate() {
             match (existed, exists) {
                 (false, true) => changes.push(RowKind::Insert, 1, i),
@@ -290,22 +303,32 @@ impl GroupAggregate {
                 _ => {}
             }
         }
+        let rows = UInt32Array::from_iter_values(changes.sources.iter().map(|(_, i)| touched.rows[*i]));
+        let mut results = Vec::with_capacity(new.len());
+        for (i, new) in new.iter().enumerate() {
+            // Without old values nothing existed, so no change takes one.
+            let old = old.map_or(new, |o| &o[i]);
+            results.push(interleave(&[old.as_ref(), new.as_ref()], &changes.sources)?);
+        }
+        self.emit_rows(batch, rows, results, changes.kinds, out)
+    }
+
+    /// Emits results under the keys of the given input rows.
+    fn emit_rows(
+        &self,
+        batch: &Batch,
+        key_rows: UInt32Array,
+        results: Vec<ArrayRef>,
+        kinds: Vec<u8>,
+        out: &mut dyn Collector,
+    ) -> Result<()> {
         let mut columns = Vec::with_capacity(self.schema.fields().len());
-        let key_rows = UInt32Array::from_iter_values(changes.sources.iter().map(|(_, i)| touched.rows[*i]));
         for &key in &self.plan.keys.columns {
             columns.push(take(batch.column(key), &key_rows, None)?);
         }
-        for (i, new) in new.iter().enumerate() {
-            let all_new = changes.sources.len() == new.len() && changes.sources.iter().all(|(source, _)| *source == 1);
-            columns.push(if all_new {
-                Arc::clone(new)
-            } else {
-                let old = old.map_or(new, |o| &o[i]);
-                interleave(&[old.as_ref(), new.as_ref()], &changes.sources)?
-            });
-        }
-        let rows = changes.kinds.len();
-        emit_sliced(record_batch(&self.schema, columns, rows)?, Some(changes.kinds), out);
+        columns.extend(results);
+        let rows = kinds.len();
+        emit_sliced(record_batch(&self.schema, columns, rows)?, Some(kinds), out);
         Ok(())
     }
 
@@ -326,13 +349,16 @@ impl GroupAggregate {
 }
 
 /// The rows to emit: their kinds, and for each the source (0: before, 1: after) and touched key.
-#[derive(Default)]
 struct Changes {
     kinds: Vec<u8>,
     sources: Vec<(usize, usize)>,
 }
 
 impl Changes {
+    fn with_capacity(rows: usize) -> Changes {
+        Changes { kinds: Vec::with_capacity(rows), sources: Vec::with_capacity(rows) }
+    }
+
     fn push(&mut self, kind: RowKind, source: usize, key: usize) {
         self.kinds.push(kind as u8);
         self.sources.push((source, key));

@@ -270,6 +270,12 @@ impl GroupStore {
         }
     }
 
+    /// Marks groups as present and as changed.
+    pub fn mark_present(&mut self, groups: &[u32]) {
+        self.dirty.insert_all(groups);
+        self.present.insert_all(groups);
+    }
+
     /// Notes that the database has an entry of the group.
     pub fn mark_stored(&mut self, group: u32) {
         self.stored.insert(group);
@@ -329,7 +335,7 @@ impl GroupStore {
                 let changes: Vec<i64> = theirs.iter().map(|&g| other.rows_of(g)).collect();
                 self.count_rows(&groups, changes.into_iter());
             }
-            groups.iter().for_each(|&g| self.mark(g, true));
+            self.mark_present(&groups);
         }
         Ok(())
     }

@@ -136,6 +136,11 @@ struct Slot {
 
 const EMPTY: u32 = u32::MAX;
 
+/// Rows whose slots are brought into the cache together, before any of them is compared.
+const AHEAD: usize = 32;
+/// Slots that fit the cache anyway.
+const CACHED_SLOTS: usize = 1 << 15;
+
 /// Open addressing with linear probing; removal shifts the entries behind back.
 #[derive(Debug)]
 struct FixedSlots {
@@ -145,7 +150,7 @@ struct FixedSlots {
 
 impl FixedSlots {
     fn with_capacity(capacity: usize) -> FixedSlots {
-        let size = (capacity + capacity / 2).next_power_of_two().max(16);
+        let size = (capacity * 8 / 5 + 1).next_power_of_two().max(16);
         FixedSlots { slots: vec![Slot { key: 0, group: EMPTY }; size], used: 0 }
     }
 
@@ -160,7 +165,7 @@ impl FixedSlots {
                 let group = make();
                 *slot = Slot { key, group };
                 self.used += 1;
-                if self.used * 4 > self.slots.len() * 3 {
+                if self.used * 8 > self.slots.len() * 5 {
                     self.grow();
                 }
                 return group;
@@ -172,9 +177,19 @@ impl FixedSlots {
         }
     }
 
+    /// Reads the slots where `keys` begin to be looked for: the loads do not wait for each other.
+    #[inline]
+    fn touch(&self, keys: impl Iterator<Item = i64>) {
+        if self.slots.len() > CACHED_SLOTS {
+            let mask = self.slots.len() - 1;
+            let sum = keys.fold(0_u32, |sum, key| sum ^ self.slots[hash_i64(key, 0) as usize & mask].group);
+            std::hint::black_box(sum);
+        }
+    }
+
     #[cold]
     fn grow(&mut self) {
-        let old = std::mem::replace(self, FixedSlots::with_capacity(self.slots.len() + 1));
+        let old = std::mem::replace(self, FixedSlots::with_capacity(self.slots.len()));
         for slot in old.slots.iter().filter(|s| s.group != EMPTY) {
             let mask = self.slots.len() - 1;
             let mut at = hash_i64(slot.key, 0) as usize & mask;
@@ -290,7 +305,7 @@ impl KeyTable {
     fn intern_rows(
         &mut self,
         batch: &BatchKeys,
-        rows: impl ExactSizeIterator<Item = usize>,
+        rows: impl ExactSizeIterator<Item = usize> + Clone,
         groups: &mut Vec<u32>,
         created: &mut Vec<u32>,
     ) {
@@ -304,7 +319,11 @@ impl KeyTable {
                 groups.resize(rows.len(), 0);
             }
             (Index::Fixed { slots, null, keys }, BatchKeys::Fixed { values, nulls }) => {
-                for row in rows {
+                let mut ahead = rows.clone();
+                for (i, row) in rows.enumerate() {
+                    if i.is_multiple_of(AHEAD) {
+                        slots.touch(ahead.by_ref().take(AHEAD).map(|row| values[row]));
+                    }
                     if nulls.as_ref().is_some_and(|n| n.is_null(row)) {
                         groups.push(*null.get_or_insert_with(|| {
                             let (group, reused) = numbers.next();

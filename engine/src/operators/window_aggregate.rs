@@ -195,7 +195,7 @@ impl WindowAggregate {
             None => {}
         }
         store.apply(&self.plan, records, &self.groups, selection, signs)?;
-        self.groups.iter().for_each(|&g| store.mark(g, true));
+        store.mark_present(&self.groups);
         Ok(())
     }
 
