@@ -5,7 +5,7 @@
 
 use arrow::array::{ArrayRef, UInt32Array};
 use hurtig_graph::key_groups::{key_group_of_hash, subtask_of_key_group};
-use hurtig_state::hash::hash_columns;
+use hurtig_state::hash::hash_columns_into;
 
 use crate::batch::Batch;
 use crate::error::{EngineError, Result};
@@ -19,6 +19,7 @@ pub struct Scatter {
     /// Target of each key group.
     target_of_group: Vec<u32>,
     // Reused between batches.
+    hashes: Vec<u64>,
     row_targets: Vec<u32>,
     offsets: Vec<u32>,
 }
@@ -28,7 +29,15 @@ impl Scatter {
     pub fn new(columns: Vec<usize>, targets: usize, max_parallelism: u32) -> Scatter {
         let target_of_group =
             (0..max_parallelism).map(|g| subtask_of_key_group(max_parallelism, targets as u32, g)).collect();
-        Scatter { columns, targets, max_parallelism, target_of_group, row_targets: Vec::new(), offsets: Vec::new() }
+        Scatter {
+            columns,
+            targets,
+            max_parallelism,
+            target_of_group,
+            hashes: Vec::new(),
+            row_targets: Vec::new(),
+            offsets: Vec::new(),
+        }
     }
 
     /// Calls `emit(target, rows)` for each target that gets rows of `batch`. The order of rows within
@@ -50,11 +59,11 @@ impl Scatter {
             })?;
             keys.push(ArrayRef::clone(key));
         }
-        let hashes = hash_columns(&keys);
+        hash_columns_into(&keys, batch.num_rows(), &mut self.hashes);
         self.offsets.clear();
         self.offsets.resize(self.targets + 1, 0);
         self.row_targets.clear();
-        for hash in hashes {
+        for &hash in &self.hashes {
             let target = self.target_of_group[key_group_of_hash(hash, self.max_parallelism) as usize];
             self.row_targets.push(target);
             self.offsets[target as usize + 1] += 1;

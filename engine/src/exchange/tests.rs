@@ -149,7 +149,7 @@ struct Pair {
     consumer: Arc<ChannelRegistry>,
     network: ExchangeNetwork,
     address: String,
-    server: tokio::task::JoinHandle<()>,
+    stop: tokio::sync::watch::Sender<bool>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -160,23 +160,24 @@ fn config() -> ExchangeConfig {
 fn pair(config: ExchangeConfig) -> Pair {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let consumer = Arc::new(ChannelRegistry::new(config.clone()));
-    let (address, server) = serve(&runtime, &consumer);
+    let (address, stop) = serve(&runtime, &consumer);
     let network = ExchangeNetwork::new(runtime.handle().clone(), config);
-    Pair { consumer, network, address: address.to_string(), server, runtime }
+    Pair { consumer, network, address: address.to_string(), stop, runtime }
 }
 
 fn serve(
     runtime: &tokio::runtime::Runtime,
     registry: &Arc<ChannelRegistry>,
-) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+) -> (SocketAddr, tokio::sync::watch::Sender<bool>) {
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
-    let service = ExchangeServer::service(Arc::clone(registry));
-    let server = runtime.spawn(async move {
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let service = ExchangeServer::service(Arc::clone(registry), stopped);
+    runtime.spawn(async move {
         let incoming = TcpListenerStream::new(listener);
         tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
     });
-    (address, server)
+    (address, stop)
 }
 
 fn key(edge: &str, producer_attempt: u32, consumer_attempt: u32) -> ChannelKey {
@@ -360,7 +361,7 @@ fn a_gap_in_the_sequence_fails_the_channel_at_both_ends() {
 
 #[test]
 fn a_broken_connection_fails_the_channels_at_both_ends() {
-    let Pair { consumer: registry, network, address, server, runtime } = pair(config());
+    let Pair { consumer: registry, network, address, stop, runtime: _runtime } = pair(config());
     let consumer = registry.consumer(&key("e", 0, 0));
     let ended = registry.consumer(&key("ended", 0, 0));
     let producer = network.open(&address, key("e", 0, 0));
@@ -369,8 +370,7 @@ fn a_broken_connection_fails_the_channels_at_both_ends() {
     done.put_control(StreamElement::EndOfPartition);
     receive(&consumer);
     receive(&ended);
-    server.abort();
-    drop(runtime);
+    stop.send_replace(true);
     assert!(matches!(eventually("the producer fails", || producer.failure()), ChannelFailure::Lost(_)));
     assert!(matches!(eventually("the consumer fails", || consumer.failure()), ChannelFailure::Lost(_)));
     assert_eq!((ended.failure(), done.failure()), (None, None), "a channel that has ended cannot fail");
@@ -379,7 +379,6 @@ fn a_broken_connection_fails_the_channels_at_both_ends() {
 #[test]
 fn a_process_that_cannot_be_reached_fails_the_channel() {
     let pair = pair(config());
-    pair.server.abort();
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let producer = pair.network.open(&unused, key("e", 0, 0));
     let failure = eventually("the channel fails", || producer.failure());

@@ -244,6 +244,11 @@ impl Task {
         &self.metrics
     }
 
+    /// Where work of the task runs that may block.
+    pub(crate) fn executor(&self) -> &Arc<dyn BackgroundExecutor> {
+        &self.executor
+    }
+
     /// Takes whether the task was woken.
     pub(crate) fn take_woken(&self) -> bool {
         self.mailbox.notifier().take()

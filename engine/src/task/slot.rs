@@ -85,6 +85,9 @@ impl SlotRunner {
                 Some(outcome) => {
                     let mut ended = self.tasks.remove(index);
                     ended.end(&outcome);
+                    // Dropping it removes its database: file work, not for this thread.
+                    let executor = Arc::clone(ended.task.executor());
+                    executor.spawn(Box::new(move || drop(ended)));
                 }
                 None => index += 1,
             }

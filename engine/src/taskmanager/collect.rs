@@ -30,7 +30,8 @@ struct State {
     /// Rows given to us so far, and of these the rows that the JobManager has confirmed.
     collected: u64,
     confirmed: u64,
-    hold: bool,
+    /// The checkpoint whose barrier has passed and that is not answered yet.
+    hold: Option<u64>,
     held: Vec<internal::CollectedBatch>,
 }
 
@@ -72,22 +73,25 @@ impl Collect {
             }),
         };
         state.collected += batch.num_rows() as u64;
-        if state.hold {
+        if state.hold.is_some() {
             state.held.push(collected);
         } else {
             self.session.send(Message::Collected(collected));
         }
     }
 
-    /// Rows from now on are behind a barrier.
-    pub fn hold(&self) {
-        self.state.lock().hold = true;
+    /// Rows from now on are behind the barrier of `checkpoint`.
+    pub fn hold(&self, checkpoint: u64) {
+        self.state.lock().hold = Some(checkpoint);
     }
 
-    /// The checkpoint of the barrier has been answered.
-    pub fn release(&self) {
+    /// `checkpoint` has been answered.
+    pub fn release(&self, checkpoint: u64) {
         let mut state = self.state.lock();
-        state.hold = false;
+        if state.hold != Some(checkpoint) {
+            return;
+        }
+        state.hold = None;
         for batch in std::mem::take(&mut state.held) {
             self.session.send(Message::Collected(batch));
         }
@@ -127,4 +131,69 @@ fn encode(writer: &mut Option<StreamWriter<Vec<u8>>>, batch: &Batch) -> Result<V
     };
     writer.write(batch.records())?;
     Ok(std::mem::take(writer.get_mut()))
+}
+
+#[cfg(test)]
+mod tests {
+    use hurtig_proto::internal::v1::FromTaskManager;
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+    use crate::task::testing::{job_id, rows};
+    use crate::task::{Mailbox, Notifier};
+
+    fn collect() -> (Arc<Collect>, Mailbox, UnboundedReceiver<FromTaskManager>) {
+        let (sender, receiver) = unbounded_channel();
+        let mailbox = Mailbox::new(Notifier::new(Arc::new(|| {})));
+        let attempt = AttemptId { job: job_id(), vertex: "sink".into(), subtask: 0, attempt: 0 };
+        (Collect::new(attempt, Session::new(1, sender), mailbox.handle().clone()), mailbox, receiver)
+    }
+
+    fn sequences(receiver: &mut UnboundedReceiver<FromTaskManager>) -> Vec<u64> {
+        let mut found = Vec::new();
+        while let Ok(message) = receiver.try_recv() {
+            match message.message {
+                Some(Message::Collected(batch)) => found.push(batch.sequence),
+                other => panic!("{other:?}"),
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn rows_behind_a_barrier_wait_for_the_answer_to_its_checkpoint() {
+        let (collect, _mailbox, mut receiver) = collect();
+        collect.collect(&rows(&[(1, 1), (2, 2)]));
+        collect.hold(5);
+        collect.collect(&rows(&[(3, 3)]));
+        collect.release(4);
+        assert_eq!(sequences(&mut receiver), [0], "another checkpoint's answer says nothing");
+        collect.release(5);
+        collect.collect(&rows(&[(4, 4)]));
+        assert_eq!(sequences(&mut receiver), [2, 3]);
+    }
+
+    #[test]
+    fn unconfirmed_rows_are_limited_and_confirmation_wakes_the_task() {
+        let (collect, mailbox, _receiver) = collect();
+        let batch = rows(&vec![(0, 0); UNCONFIRMED_ROWS as usize]);
+        collect.collect(&batch);
+        assert!(collect.is_full());
+        mailbox.notifier().take();
+        collect.confirm(1);
+        assert!(!collect.is_full() && mailbox.notifier().take());
+    }
+
+    #[test]
+    fn the_payloads_of_an_attempt_are_one_arrow_stream() {
+        let (collect, _mailbox, mut receiver) = collect();
+        collect.collect(&rows(&[(1, 2)]));
+        collect.collect(&rows(&[(3, 4), (5, 6)]));
+        let mut stream = Vec::new();
+        while let Ok(FromTaskManager { message: Some(Message::Collected(batch)), .. }) = receiver.try_recv() {
+            stream.extend_from_slice(&batch.batch.unwrap().arrow_ipc);
+        }
+        let reader = arrow::ipc::reader::StreamReader::try_new(stream.as_slice(), None).unwrap();
+        assert_eq!(reader.map(|b| b.unwrap().num_rows()).collect::<Vec<_>>(), [1, 2]);
+    }
 }

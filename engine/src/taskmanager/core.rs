@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use hurtig_graph::config::keys;
+use hurtig_graph::config::{Configuration, keys};
 use hurtig_graph::ids::AttemptId;
 use hurtig_proto::internal::v1 as internal;
 use hurtig_state::backend::{SharedRocks, SharedRocksConfig};
@@ -28,8 +28,6 @@ use crate::executor::BackgroundExecutor;
 use crate::registry::OperatorRegistry;
 use crate::task::slot::SlotThread;
 use crate::task::{TaskHandle, TaskMessage, TaskMetrics};
-
-const BACKGROUND_THREADS: usize = 4;
 
 /// A task on this TaskManager.
 struct Entry {
@@ -91,7 +89,8 @@ impl Core {
                 slots.push(SlotThread::start(format!("slot-{i}"), Arc::clone(&config.clock)).map_err(threads)?);
             }
         }
-        let pool = ThreadPool::start("background", BACKGROUND_THREADS).map_err(threads)?;
+        let pool = ThreadPool::new("background");
+        let rocks = Arc::new(SharedRocks::new(rocks_config(&config.configuration)?));
         let set = |option| Ok::<bool, EngineError>(config.configuration.bool(option)?.unwrap_or(false));
         let local = if set(&keys::RECOVERY_FROM_LOCAL)? || set(&keys::CHECKPOINTING_LOCAL_BACKUP)? {
             Some(Arc::new(LocalStateStore::open(&config.work_dir)?))
@@ -101,7 +100,7 @@ impl Core {
         Ok(Arc::new_cyclic(|me| Core {
             channels: Arc::new(ChannelRegistry::new(config.exchange.clone())),
             network: ExchangeNetwork::new(runtime, config.exchange.clone()),
-            rocks: Arc::new(SharedRocks::new(SharedRocksConfig::default())),
+            rocks,
             local,
             instance_id: uuid::Uuid::new_v4().simple().to_string(),
             config,
@@ -419,6 +418,29 @@ impl Entry {
             running.handle.cancel();
         }
     }
+}
+
+/// Of the memory for state, one half is the operators', the other the databases'.
+fn rocks_config(configuration: &Configuration) -> Result<SharedRocksConfig> {
+    let mut rocks = SharedRocksConfig::default();
+    let process = configuration.memory_bytes(&keys::TASKMANAGER_MEMORY_PROCESS)?;
+    let total = match process {
+        Some(bytes) => Some(bytes),
+        None => configuration.memory_bytes(&keys::TASKMANAGER_MEMORY_FLINK)?,
+    };
+    let fraction = configuration.float(&keys::TASKMANAGER_MEMORY_MANAGED_FRACTION)?.unwrap_or(0.4);
+    let managed = match configuration.memory_bytes(&keys::TASKMANAGER_MEMORY_MANAGED_SIZE)? {
+        Some(bytes) => Some(bytes),
+        None => total.map(|bytes| (bytes as f64 * fraction.clamp(0.0, 1.0)) as u64),
+    };
+    if let Some(managed) = managed {
+        let cache = usize::try_from(managed / 2).unwrap_or(usize::MAX).max(8 << 20);
+        (rocks.cache_bytes, rocks.write_buffer_bytes) = (cache, cache / 2);
+    }
+    if let Some(threads) = configuration.int(&keys::ROCKSDB_THREADS)? {
+        rocks.background_threads = i32::try_from(threads.clamp(1, 64)).unwrap_or(2);
+    }
+    Ok(rocks)
 }
 
 fn attempt_of(proto: Option<&internal::AttemptId>) -> Result<AttemptId> {

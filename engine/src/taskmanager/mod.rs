@@ -44,6 +44,8 @@ use crate::error::{EngineError, Result};
 use crate::exchange::network::{ExchangeServer, HTTP2_WINDOW_BYTES};
 use crate::registry::OperatorRegistry;
 
+const SERVER_END: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// A running TaskManager. Dropping it stops it without waiting.
 pub struct TaskManager {
     core: Arc<Core>,
@@ -78,7 +80,7 @@ impl TaskManager {
         let core = Core::new(config, data_address, registry, stores, runtime.clone())?;
         let (stop, stopped) = watch::channel(false);
         let server = {
-            let service = ExchangeServer::service(Arc::clone(core.channels()));
+            let service = ExchangeServer::service(Arc::clone(core.channels()), stopped.clone());
             let mut stopped = stopped.clone();
             runtime.spawn(async move {
                 let result = tonic::transport::Server::builder()
@@ -123,9 +125,11 @@ impl TaskManager {
             // An error is a panic of the connection's task, reported already.
             let _ = connection.await;
         }
-        if let Some(server) = self.server.take() {
-            server.abort();
-            let _ = server.await;
+        if let Some(mut server) = self.server.take() {
+            // Ends by itself once its connections have; a peer that keeps one open is not waited for.
+            if tokio::time::timeout(SERVER_END, &mut server).await.is_err() {
+                server.abort();
+            }
         }
         let core = Arc::clone(&self.core);
         // Joins threads, which may still be in a step.

@@ -84,25 +84,26 @@ impl TaskListener for SessionListener {
         self.session.task_state(&self.attempt, "RUNNING", "", restore);
     }
 
-    fn barrier_passed(&self, _checkpoint: u64) {
-        self.collect.hold();
+    fn barrier_passed(&self, checkpoint: u64) {
+        self.collect.hold(checkpoint);
     }
 
     fn acknowledge(&self, acknowledgement: Acknowledgement) {
+        let checkpoint = acknowledgement.checkpoint;
         self.session.send(Message::CheckpointAck(internal::CheckpointAck {
             attempt: Some(self.attempt.to_proto()),
-            checkpoint_id: acknowledgement.checkpoint,
+            checkpoint_id: checkpoint,
             snapshot: Some(acknowledgement.snapshot),
             sync_us: acknowledgement.sync_us,
             async_ms: acknowledgement.async_ms,
             alignment_us: acknowledgement.alignment_us,
         }));
-        self.collect.release();
+        self.collect.release(checkpoint);
     }
 
     fn decline(&self, checkpoint: u64, reason: &str) {
         self.session.decline(self.attempt.to_proto(), checkpoint, reason);
-        self.collect.release();
+        self.collect.release(checkpoint);
     }
 
     fn end_of_data(&self) {

@@ -398,6 +398,117 @@ async fn after_the_loss_of_the_jobmanager_a_job_goes_on_from_its_checkpoint() {
     b.stop().await;
 }
 
+/// GROUP BY k: SUM(v), an upsert stream.
+fn sum_by_key() -> v1::operator::Kind {
+    v1::operator::Kind::GroupAggregate(v1::GroupAggregate {
+        keys: vec![0],
+        aggregates: vec![v1::AggregateCall {
+            function: "SUM".into(),
+            arguments: vec![1],
+            name: "v".into(),
+            r#type: "BIGINT".into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    })
+}
+
+/// Deploys source -> sum by key -> sink; the sums on all `links` in turn. `restore`: the checkpoint
+/// and the snapshots of the three vertices.
+fn deploy_aggregation(
+    cluster: &Cluster,
+    tms: [&TaskManager; 2],
+    links: [&Link; 2],
+    number: u32,
+    parallelism: u32,
+    restore: Option<(u64, [Vec<v1::SubtaskSnapshot>; 3])>,
+) {
+    let owners: Vec<&TaskManager> = (0..parallelism).map(|i| tms[i as usize % 2]).collect();
+    let source = task("source", 0, number, 1, source(200_000, 1_000));
+    let mut tasks = vec![(0, links[0], with_output(source, "keyed", hash(), &owners, number))];
+    for subtask in 0..parallelism {
+        let sum = with_input(task("sum", subtask, number, parallelism, sum_by_key()), "keyed", 1, number);
+        tasks.push((1, links[subtask as usize % 2], with_output(sum, "out", global(), &[tms[1]], number)));
+    }
+    let sink = with_input(task("sink", 0, number, 1, sink(true)), "out", parallelism, number);
+    tasks.push((2, links[1], sink));
+    for (vertex, link, mut d) in tasks.into_iter().rev() {
+        d.checkpoint_directory = format!("file://{}/checkpoints", cluster.folder.path().display());
+        d.configuration.insert("execution.checkpointing.interval".into(), "1 h".into());
+        if let Some((checkpoint, snapshots)) = &restore {
+            d.restore_checkpoint_id = *checkpoint;
+            d.restore = snapshots[vertex].clone();
+            d.restore_parallelism = snapshots[vertex].len() as u32;
+        }
+        link.send(ToTm::Deploy(d));
+    }
+}
+
+/// Acknowledgements of `count` tasks of one TaskManager by vertex.
+async fn all_acknowledged(
+    link: &mut Link,
+    checkpoint: u64,
+    count: usize,
+) -> BTreeMap<String, Vec<v1::SubtaskSnapshot>> {
+    let mut found: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for _ in 0..count {
+        let (vertex, snapshot) = link
+            .next(&format!("an acknowledgement of {checkpoint}"), |message| match message {
+                FromTm::CheckpointAck(ack) if ack.checkpoint_id == checkpoint => {
+                    Some((ack.attempt.unwrap().vertex_id, ack.snapshot.unwrap()))
+                }
+                FromTm::CheckpointDecline(d) => panic!("declined: {}", d.reason),
+                FromTm::TaskState(s) => {
+                    assert_ne!(s.state, "FAILED", "{}", s.error);
+                    None
+                }
+                _ => None,
+            })
+            .await;
+        found.entry(vertex).or_default().push(snapshot);
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keyed_state_is_restored_at_another_parallelism() {
+    let mut cluster = Cluster::start().await;
+    let (a, mut link_a) = cluster.taskmanager("a").await;
+    let (b, mut link_b) = cluster.taskmanager("b").await;
+    deploy_aggregation(&cluster, [&a, &b], [&link_a, &link_b], 0, 2, None);
+    link_a.state("source", 0, "RUNNING").await;
+    link_a.send(trigger(1, 0));
+    let mut snapshots = all_acknowledged(&mut link_a, 1, 2).await;
+    for (vertex, more) in all_acknowledged(&mut link_b, 1, 2).await {
+        snapshots.entry(vertex).or_default().extend(more);
+    }
+    assert!(snapshots["sum"].iter().all(|s| s.keyed.is_some()), "sums are keyed state");
+    let restore = ["source", "sum", "sink"].map(|vertex| snapshots[vertex].clone());
+    // A restart of all tasks in place.
+    for link in [&link_a, &link_b] {
+        for (vertex, subtask) in [("source", 0), ("sum", 0), ("sum", 1), ("sink", 0)] {
+            link.send(ToTm::Cancel(internal::CancelTask { attempt: Some(attempt(vertex, subtask, 0)) }));
+        }
+    }
+    link_a.state("source", 0, "CANCELED").await;
+    link_b.state("sink", 0, "CANCELED").await;
+    deploy_aggregation(&cluster, [&a, &b], [&link_a, &link_b], 1, 3, Some((1, restore)));
+    link_a.next("the end of data", |m| matches!(m, FromTm::EndOfData(_)).then_some(())).await;
+    link_a.send(trigger(2, 1));
+    all_acknowledged(&mut link_a, 2, 3).await;
+    all_acknowledged(&mut link_b, 2, 2).await;
+    for link in [&link_a, &link_b] {
+        let job_id = job_id().as_str().to_owned();
+        link.send(ToTm::CheckpointComplete(internal::CheckpointComplete { job_id, checkpoint_id: 2 }));
+    }
+    link_b.state("sink", 0, "FINISHED").await;
+    let sums: BTreeMap<i64, i64> = cluster.committed.lock().iter().copied().collect();
+    let expected = (0..1_000).map(|k| (k, (0..200_000i64).filter(|n| n % 1_000 == k).sum())).collect();
+    assert!(sums == expected, "the last committed sums are not those of all rows");
+    a.stop().await;
+    b.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_done_is_answered() {
     let mut cluster = Cluster::start().await;

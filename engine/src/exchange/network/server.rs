@@ -5,15 +5,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use hurtig_proto::internal::v1 as internal;
 use internal::exchange_control::Control;
 use internal::exchange_frame::Frame;
 use internal::exchange_service_server::{ExchangeService, ExchangeServiceServer};
 use internal::{ExchangeControl, ExchangeFrame};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -25,12 +24,13 @@ use crate::exchange::registry::ChannelRegistry;
 /// The service of a TaskManager's data port.
 pub struct ExchangeServer {
     registry: Arc<ChannelRegistry>,
+    stop: watch::Receiver<bool>,
 }
 
 impl ExchangeServer {
-    /// For the channels of `registry`.
-    pub fn service(registry: Arc<ChannelRegistry>) -> ExchangeServiceServer<ExchangeServer> {
-        ExchangeServiceServer::new(ExchangeServer { registry })
+    /// For the channels of `registry`. Streams end when `stop` becomes true or its sender is dropped.
+    pub fn service(registry: Arc<ChannelRegistry>, stop: watch::Receiver<bool>) -> ExchangeServiceServer<Self> {
+        ExchangeServiceServer::new(ExchangeServer { registry, stop })
             .max_decoding_message_size(MAX_FRAME_BYTES)
             .max_encoding_message_size(MAX_FRAME_BYTES)
     }
@@ -46,14 +46,18 @@ impl ExchangeService for ExchangeServer {
     ) -> Result<Response<Self::ExchangeStream>, Status> {
         let peer = request.remote_addr().map_or_else(|| "unknown".to_owned(), |a| a.to_string());
         let (controls, receiver) = mpsc::unbounded_channel();
+        let (end, ended) = oneshot::channel::<()>();
         let reader = Reader {
             reason: format!("the connection from {peer} closed"),
             registry: Arc::clone(&self.registry),
             channels: HashMap::new(),
             controls,
+            _end: end,
         };
-        tokio::spawn(reader.run(request.into_inner()));
-        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(receiver).map(Ok))))
+        tokio::spawn(reader.run(request.into_inner(), self.stop.clone()));
+        // Channels keep senders of controls; the stream ends with its reader all the same.
+        let controls = UnboundedReceiverStream::new(receiver).map(Ok).take_until(ended);
+        Ok(Response::new(Box::pin(controls)))
     }
 }
 
@@ -93,6 +97,8 @@ struct Reader {
     controls: mpsc::UnboundedSender<ExchangeControl>,
     /// Why channels fail that have not ended when the reader does.
     reason: String,
+    /// Dropped with the reader: ends the stream of controls.
+    _end: oneshot::Sender<()>,
 }
 
 impl Drop for Reader {
@@ -105,8 +111,10 @@ impl Drop for Reader {
 }
 
 impl Reader {
-    async fn run(mut self, mut frames: Streaming<ExchangeFrame>) {
+    async fn run(mut self, mut frames: Streaming<ExchangeFrame>, mut stop: watch::Receiver<bool>) {
         let mut sweep = tokio::time::interval(Duration::from_secs(1));
+        let stopped = async move { stop.wait_for(|s| *s).await.is_ok() };
+        tokio::pin!(stopped);
         loop {
             tokio::select! {
                 frame = frames.message() => match frame {
@@ -119,6 +127,7 @@ impl Reader {
                 },
                 _ = sweep.tick() => self.sweep(),
                 () = self.controls.closed() => return,
+                _ = &mut stopped => return,
             }
         }
     }
