@@ -151,7 +151,7 @@ fn typed(name: &str, argument: &DataType) -> Result<(String, DataType), SqlError
         }
         "FIRST_VALUE" | "LAST_VALUE" | "SINGLE_VALUE" => ty.clone().nullable(),
         "LISTAGG" if ty.is_string() => ty.clone().nullable(),
-        "COLLECT" => T::Multiset(Box::new(argument.with_nullable(false))).not_null(),
+        "COLLECT" => T::Multiset(Box::new(argument.clone())).not_null(),
         "ARRAY_AGG" => T::Array(Box::new(argument.clone())).nullable(),
         "JSON_ARRAYAGG" => T::Varchar(2000).not_null(),
         _ => return Err(refuse()),

@@ -196,7 +196,7 @@ fn aggregates_have_flink_s_types() {
         ("AVG(b)", "BIGINT"),
         ("MAX(s)", "STRING"),
         ("COUNT(DISTINCT i)", "BIGINT NOT NULL"),
-        ("COLLECT(i)", "MULTISET<INT NOT NULL> NOT NULL"),
+        ("COLLECT(i)", "MULTISET<INT> NOT NULL"),
         ("ARRAY_AGG(b)", "ARRAY<BIGINT NOT NULL>"),
         ("STDDEV(i)", "INT"),
         ("LISTAGG(s, '|')", "STRING"),

@@ -6,7 +6,7 @@ use sqlparser::ast::{Expr, Query, Visit, visit_expressions};
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
 
-use hurtig_graph::DataType;
+use hurtig_graph::{DataType, LogicalType};
 
 use super::dialect::{FlinkDialect, TypeText};
 use super::tokens::{LineIndex, lower_first, tokenize};
@@ -169,6 +169,10 @@ impl<'a> Cursor<'a> {
         let mut text = TypeText::default();
         self.with_parser(|parser| text.data_type(parser))?;
         let data_type = DataType::parse(&text.0).map_err(|e| SqlError::validation_at(e.to_string(), span))?;
+        use LogicalType::{Binary, Char, Varbinary, Varchar};
+        if matches!(data_type.logical, Char(0) | Varchar(0) | Binary(0) | Varbinary(0)) {
+            return Err(SqlError::validation_at("the length of a column's type must be at least 1", span));
+        }
         if self.take("NOT NULL") {
             return Ok(data_type.with_nullable(false));
         }

@@ -2,8 +2,8 @@
 
 use std::any::TypeId;
 
-use sqlparser::ast::{DataType, Ident, ObjectName};
-use sqlparser::dialect::{Dialect, GenericDialect};
+use sqlparser::ast::{BinaryOperator, DataType, Expr, Ident, ObjectName, UnaryOperator};
+use sqlparser::dialect::{Dialect, GenericDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
@@ -30,7 +30,7 @@ impl Dialect for FlinkDialect {
     }
 
     fn is_identifier_start(&self, ch: char) -> bool {
-        ch.is_alphabetic() || ch == '_'
+        ch.is_alphabetic() || ch == '_' || ch == '$'
     }
 
     fn is_identifier_part(&self, ch: char) -> bool {
@@ -85,6 +85,18 @@ impl Dialect for FlinkDialect {
         false
     }
 
+    /// `x [NOT] BETWEEN SYMMETRIC a AND b`, which sqlparser does not know.
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
+        let negated = usize::from(word_at(parser, 0, "NOT"));
+        if !(word_at(parser, negated, "BETWEEN") && word_at(parser, negated + 1, "SYMMETRIC")) {
+            return None;
+        }
+        (0..negated + 2).for_each(|_| {
+            parser.next_token();
+        });
+        Some(symmetric_between(parser, expr, negated == 1))
+    }
+
     /// Types are kept as text, for [`hurtig_graph::DataType::parse`] to read: sqlparser does not
     /// know ROW, MULTISET or TIMESTAMP_LTZ. Types that begin a literal (`DATE '...'`) are left to
     /// sqlparser.
@@ -100,6 +112,27 @@ impl Dialect for FlinkDialect {
             DataType::Custom(ObjectName::from(vec![name]), Vec::new())
         }))
     }
+}
+
+/// Whether token `n` from the next one is this word, unquoted.
+fn word_at(parser: &Parser, n: usize, text: &str) -> bool {
+    matches!(&parser.peek_nth_token_ref(n).token,
+        Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(text))
+}
+
+/// Between the bounds in whichever order: either way round.
+fn symmetric_between(parser: &mut Parser, expr: &Expr, negated: bool) -> Result<Expr, ParserError> {
+    let precedence = FlinkDialect.prec_value(Precedence::Between);
+    let low = parser.parse_subexpr(precedence)?;
+    parser.expect_keyword_is(Keyword::AND)?;
+    let high = parser.parse_subexpr(precedence)?;
+    let between = |low: &Expr, high: &Expr| {
+        let [expr, low, high] = [expr, low, high].map(|e| Box::new(e.clone()));
+        Box::new(Expr::Between { expr, negated: false, low, high })
+    };
+    let (left, right) = (between(&low, &high), between(&high, &low));
+    let either = Expr::Nested(Box::new(Expr::BinaryOp { left, op: BinaryOperator::Or, right }));
+    Ok(if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(either) } } else { either })
 }
 
 /// Whether the next tokens can only be a type in Flink's spelling, not the type of a literal.
@@ -152,9 +185,9 @@ impl TypeText {
         self.named(parser)?;
         loop {
             // Postfix form: `INT NOT NULL ARRAY`. NOT NULL at the end belongs to the caller.
-            let not_null = self.next_is(parser, 0, "NOT") && self.next_is(parser, 1, "NULL");
+            let not_null = word_at(parser, 0, "NOT") && word_at(parser, 1, "NULL");
             let postfix = if not_null { 2 } else { 0 };
-            if !self.next_is(parser, postfix, "ARRAY") && !self.next_is(parser, postfix, "MULTISET") {
+            if !word_at(parser, postfix, "ARRAY") && !word_at(parser, postfix, "MULTISET") {
                 return Ok(());
             }
             for _ in 0..=postfix {
@@ -166,10 +199,10 @@ impl TypeText {
     /// A type with nullability, as an element of another.
     fn element(&mut self, parser: &mut Parser) -> Result<(), ParserError> {
         self.data_type(parser)?;
-        if self.next_is(parser, 0, "NOT") {
+        if word_at(parser, 0, "NOT") {
             self.push(parser);
         }
-        if self.next_is(parser, 0, "NULL") {
+        if word_at(parser, 0, "NULL") {
             self.push(parser);
         }
         Ok(())
@@ -188,8 +221,13 @@ impl TypeText {
             "ROW" => self.row(parser),
             "INTERVAL" => self.interval(parser),
             _ => {
-                if name == "DOUBLE" && self.next_is(parser, 0, "PRECISION") {
+                if name == "DOUBLE" && word_at(parser, 0, "PRECISION") {
                     self.push(parser);
+                }
+                if matches!(name.as_str(), "CHAR" | "CHARACTER") && word_at(parser, 0, "VARYING") {
+                    parser.next_token();
+                    self.0.truncate(self.0.len() - name.len());
+                    self.0.push_str("VARCHAR");
                 }
                 if parser.peek_token_ref().token == Token::LParen {
                     self.numbers(parser)?;
@@ -246,7 +284,7 @@ impl TypeText {
             if parser.peek_token_ref().token == Token::LParen {
                 self.numbers(parser)?;
             }
-            if !self.next_is(parser, 0, "TO") {
+            if !word_at(parser, 0, "TO") {
                 return Ok(());
             }
             self.push(parser);
@@ -269,16 +307,11 @@ impl TypeText {
 
     fn time_zone(&mut self, parser: &mut Parser) {
         for words in [&["WITH", "LOCAL", "TIME", "ZONE"][..], &["WITH", "TIME", "ZONE"], &["WITHOUT", "TIME", "ZONE"]] {
-            if words.iter().enumerate().all(|(i, word)| self.next_is(parser, i, word)) {
+            if words.iter().enumerate().all(|(i, word)| word_at(parser, i, word)) {
                 words.iter().for_each(|_| self.push(parser));
                 return;
             }
         }
-    }
-
-    fn next_is(&self, parser: &Parser, n: usize, text: &str) -> bool {
-        matches!(&parser.peek_nth_token_ref(n).token,
-            Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(text))
     }
 
     fn expect(&mut self, parser: &mut Parser, token: &Token) -> Result<(), ParserError> {

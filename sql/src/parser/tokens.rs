@@ -7,6 +7,8 @@
 //! | `t /*+ OPTIONS('k' = 'v') */` | `t ($OPTIONS('k' = 'v'))` |
 //! | `MAP['k', v]` | `MAP('k', v)` |
 //! | `ARRAY<ARRAY<INT>>` | `>>` as two tokens |
+//! | `TRIM(BOTH FROM x)` | `TRIM(BOTH ' ' FROM x)` |
+//! | `x BETWEEN ASYMMETRIC a AND b` | `x BETWEEN a AND b` |
 
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whitespace, Word};
@@ -49,6 +51,10 @@ fn check(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
             Token::Neq if text[index.offset(token.span.start)..].starts_with('!') => {
                 return refuse("'!=' is not an operator of Flink SQL: write '<>'");
             }
+            Token::Number(text, true) => return refuse(&format!("'{text}L' is not a number of Flink SQL")),
+            Token::HexStringLiteral(_) if text[index.offset(token.span.start)..].starts_with('0') => {
+                return refuse("numbers are decimal in Flink SQL; binary strings are written x'0A'");
+            }
             Token::Spaceship => return refuse("'<=>' is not an operator of Flink SQL: write IS NOT DISTINCT FROM"),
             Token::DoubleColon => return refuse("'::' is not an operator of Flink SQL: write CAST(... AS ...)"),
             Token::DoubleEq => return refuse("'==' is not an operator of Flink SQL: write '='"),
@@ -67,6 +73,7 @@ fn rewrite(raw: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, SqlError> {
     let mut map_brackets: Vec<bool> = Vec::new();
     let mut tokens = raw.into_iter().peekable();
     while let Some(TokenWithSpan { token, span }) = tokens.next() {
+        let (behind_between, behind_trim_side) = (follows(&out, "BETWEEN"), follows_trim_side(&out));
         let mut put = |token: Token| out.push(TokenWithSpan::new(token, span));
         match token {
             Token::Whitespace(Whitespace::MultiLineComment(comment)) => {
@@ -77,6 +84,11 @@ fn rewrite(raw: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, SqlError> {
                 }
             }
             Token::Whitespace(_) | Token::EOF => {}
+            Token::Word(word) if word.keyword == Keyword::ASYMMETRIC && behind_between => {}
+            Token::Word(word) if word.keyword == Keyword::FROM && behind_trim_side => {
+                put(Token::SingleQuotedString(" ".to_owned()));
+                put(Token::Word(word));
+            }
             Token::ShiftRight => {
                 put(Token::Gt);
                 put(Token::Gt);
@@ -98,6 +110,16 @@ fn rewrite(raw: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, SqlError> {
 
 fn is_word(token: &Token, text: &str) -> bool {
     matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(text))
+}
+
+fn follows(out: &[TokenWithSpan], text: &str) -> bool {
+    out.last().is_some_and(|t| is_word(&t.token, text))
+}
+
+/// Behind `TRIM(BOTH`, where the characters to trim are left out: a blank.
+fn follows_trim_side(out: &[TokenWithSpan]) -> bool {
+    let side = ["BOTH", "LEADING", "TRAILING"].into_iter().any(|side| follows(out, side));
+    side && matches!(out, [.., trim, paren, _] if is_word(&trim.token, "TRIM") && paren.token == Token::LParen)
 }
 
 fn follows_table_name(out: &[TokenWithSpan]) -> bool {

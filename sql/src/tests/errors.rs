@@ -75,6 +75,7 @@ fn definitions_are_checked() {
         ("CREATE TABLE t (s TIMESTAMP(3), WATERMARK FOR r AS s)", "'r' is not a column"),
         ("CREATE TABLE t (value INT)", "'value' is a reserved word"),
         ("CREATE TABLE t (a FOO)", "there is no type 'FOO'"),
+        ("CREATE TABLE t (a CHAR(0))", "must be at least 1"),
         ("CREATE TABLE bid (a INT)", "an object 'default_catalog.default_database.bid' already exists"),
         ("CREATE TABLE t (a INT) WITH ('a' = 'b', 'a' = 'c')", "option 'a' is given twice"),
         ("CREATE VIEW v AS SELECT nope FROM bid", "nope"),

@@ -325,3 +325,12 @@ fn an_aggregation_over_distinct_rows_takes_inserts() {
     let Some(Kind::GroupAggregate(outer)) = &operator(&graph, "collect/group-aggregate-2").kind else { panic!() };
     assert!(!outer.input_retracts);
 }
+
+#[test]
+fn spellings_that_the_parser_does_not_know_are_understood() {
+    let sql =
+        "SELECT 2 BETWEEN SYMMETRIC 3 AND 1 AS a, 2 NOT BETWEEN ASYMMETRIC 1 AND 3 AS b, TRIM(BOTH FROM ' x ') AS c,
+                      CAST(1 AS CHARACTER VARYING(3)) AS d, DECIMAL '1.5' AS e, '' AS f";
+    let (_, columns, ..) = query(&mut session(), sql);
+    assert_eq!(columns[3..], ["d VARCHAR(3) NOT NULL", "e DECIMAL(2, 1) NOT NULL", "f CHAR(0) NOT NULL"]);
+}
