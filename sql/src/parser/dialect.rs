@@ -143,8 +143,11 @@ fn begins_type(parser: &Parser) -> bool {
     }
     if word.keyword == Keyword::TIMESTAMP {
         let after = if parser.peek_nth_token_ref(1).token == Token::LParen { 4 } else { 1 };
-        let word_at = |n: usize, text: &str| matches!(&parser.peek_nth_token_ref(n).token, Token::Word(w) if w.value.eq_ignore_ascii_case(text));
-        return word_at(after, "WITH") && word_at(after + 1, "LOCAL") || word_at(after, "ARRAY");
+        let local = word_at(parser, after, "WITH") && word_at(parser, after + 1, "LOCAL");
+        return local || word_at(parser, after, "ARRAY");
+    }
+    if word.keyword == Keyword::DECIMAL && matches!(parser.peek_nth_token_ref(1).token, Token::SingleQuotedString(_)) {
+        return false;
     }
     const NAMES: [&str; 24] = [
         "CHAR",
