@@ -45,6 +45,8 @@ impl Default for Connectors {
     fn default() -> Self {
         Connectors::empty()
             .with_source("filesystem", Arc::new(crate::filesystem::FilesystemConnector))
+            .with_source("nexmark", Arc::new(crate::nexmark::NexmarkConnector))
+            .with_source("datagen", Arc::new(crate::datagen::DatagenConnector))
             .with_sink("filesystem", Arc::new(crate::filesystem::FilesystemConnector))
             .with_sink("print", Arc::new(crate::print::PrintConnector))
             .with_sink("blackhole", Arc::new(crate::blackhole::BlackholeConnector))
@@ -174,7 +176,7 @@ mod tests {
     fn what_is_wrong_with_options_is_said() {
         assert!(refused(&[]).message.contains("'connector'"));
         let e = refused(&[("connector", "fliesystem")]);
-        assert!(e.message.contains("available identifiers are filesystem"), "{e:?}");
+        assert!(e.message.contains("available identifiers are datagen, filesystem, nexmark"), "{e:?}");
         assert_eq!(refused(&[("connector", "kafka")]).kind, ErrorKind::Unsupported);
         assert!(refused(&[("connector", "print")]).message.contains("only be used as a sink"));
         assert!(refused(&[("connector", "filesystem"), ("format", "csv")]).message.contains("missing: path"));
