@@ -127,7 +127,8 @@ impl TableOptions {
     /// Refuses every key that is neither declared in `known` nor begins with one of `prefixes`.
     pub fn reject_unknown(&self, known: &[&[ConfigOption]], prefixes: &[&str]) -> Result<()> {
         let declared = known.iter().copied().chain([COMMON]).flatten();
-        let mut names: Vec<&str> = declared.flat_map(|o| [o.key].into_iter().chain(o.fallback_keys.iter().copied())).collect();
+        let mut names: Vec<&str> =
+            declared.flat_map(|o| [o.key].into_iter().chain(o.fallback_keys.iter().copied())).collect();
         let unknown: Vec<&str> = self
             .values
             .as_map()

@@ -54,8 +54,12 @@ impl<'a> FieldOptions<'a> {
     /// Refuses options that no field has read.
     pub fn reject_unknown(&self) -> Result<()> {
         let known = self.known.borrow();
-        let unknown: Vec<&str> =
-            self.options.keys().map(String::as_str).filter(|k| k.starts_with("fields.") && !known.contains(*k)).collect();
+        let unknown: Vec<&str> = self
+            .options
+            .keys()
+            .map(String::as_str)
+            .filter(|k| k.starts_with("fields.") && !known.contains(*k))
+            .collect();
         if unknown.is_empty() {
             return Ok(());
         }

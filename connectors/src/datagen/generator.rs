@@ -26,19 +26,43 @@ pub struct Generator {
 
 enum Values {
     /// `start` + row number.
-    Sequence { start: i64, length: u64 },
+    Sequence {
+        start: i64,
+        length: u64,
+    },
     Boolean,
     /// From `min` to `max`, both included.
-    Integer { min: i64, max: i64 },
-    Number { min: f64, max: f64 },
-    Decimal { min: i128, max: i128 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Number {
+        min: f64,
+        max: f64,
+    },
+    Decimal {
+        min: i128,
+        max: i128,
+    },
     /// Hexadecimal digits or bytes.
-    Text { length: u64, variable: bool },
+    Text {
+        length: u64,
+        variable: bool,
+    },
     /// The present or up to so many ms before.
-    Time { max_past_ms: u64 },
+    Time {
+        max_past_ms: u64,
+    },
     TimeOfDay,
-    List { length: u64, element: Box<Generator> },
-    Map { length: u64, key: Box<Generator>, value: Box<Generator> },
+    List {
+        length: u64,
+        element: Box<Generator>,
+    },
+    Map {
+        length: u64,
+        key: Box<Generator>,
+        value: Box<Generator>,
+    },
     Row(Vec<Generator>),
 }
 
@@ -116,10 +140,10 @@ impl Generator {
                 }
             }
             Values::Decimal { min, max } => {
-                let span = (max - min) as u128 + 1;
+                let span = max.wrapping_sub(*min) as u128 + 1;
                 let value = |n| {
                     let wide = u128::from(random(n)) << 64 | u128::from(bits(n, !seed.stream));
-                    min + (wide % span) as i128
+                    min.wrapping_add((wide % span) as i128)
                 };
                 Arc::new(Decimal128Array::new(each.map(value).collect(), nulls).with_data_type(target.clone()))
             }
@@ -130,7 +154,10 @@ impl Generator {
                     let days = each.map(|n| value(n).div_euclid(86_400_000) as i32);
                     Arc::new(Date32Array::new(days.collect(), nulls))
                 } else {
-                    Arc::new(TimestampMillisecondArray::new(each.map(value).collect(), nulls).with_timezone_opt(zone(target)))
+                    Arc::new(
+                        TimestampMillisecondArray::new(each.map(value).collect(), nulls)
+                            .with_timezone_opt(zone(target)),
+                    )
                 }
             }
             Values::TimeOfDay => {
@@ -203,9 +230,10 @@ impl Generator {
             if text {
                 values[start..].iter_mut().for_each(|b| *b = DIGITS[usize::from(*b & 15)]);
             }
-            offsets.push(i32::try_from(values.len()).map_err(|_| {
-                Error::Validation(format!("length {length} is too large: a batch exceeds 2 GiB"))
-            })?);
+            offsets.push(
+                i32::try_from(values.len())
+                    .map_err(|_| Error::Validation(format!("length {length} is too large: a batch exceeds 2 GiB")))?,
+            );
         }
         let (offsets, values) = (OffsetBuffer::new(offsets.into()), Buffer::from_vec(values));
         Ok(match text {

@@ -1,6 +1,5 @@
 //! What datagen's options mean.
 
-
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMillisecondType};
 use hurtig_engine::clock::{Clock, VirtualClock};
@@ -80,7 +79,8 @@ fn the_shortest_sequence_or_the_number_of_rows_ends_the_table() {
 fn a_restart_goes_on_with_the_same_rows() {
     let spec = spec("id BIGINT, x DOUBLE, s STRING", &sequence("3000"));
     let clock = VirtualClock::at(NOW);
-    let options = |restored: RestoredState| ContextOptions { clock: clock.clone(), restored, ..ContextOptions::default() };
+    let options =
+        |restored: RestoredState| ContextOptions { clock: clock.clone(), restored, ..ContextOptions::default() };
     let mut reader = open(&spec, options(RestoredState::default()));
     let mut before = Collected::default();
     run(reader.as_mut(), &clock, 3, &mut before);
@@ -157,8 +157,12 @@ fn all_types_are_made() {
     let columns = "a BOOLEAN, b TINYINT, c SMALLINT, d BYTES, e DATE, f TIME(0), g TIMESTAMP_LTZ(6), h DOUBLE, \
         i ARRAY<INT>, j MAP<STRING, BIGINT>, k ROW<x INT, y ARRAY<STRING>>, l MULTISET<STRING>, m CHAR(3), \
         n TIMESTAMP(9), o DECIMAL(38, 18)";
-    let options =
-        [("number-of-rows", "100"), ("fields.k.x.min", "7"), ("fields.k.x.max", "7"), ("fields.i.element.null-rate", "1")];
+    let options = [
+        ("number-of-rows", "100"),
+        ("fields.k.x.min", "7"),
+        ("fields.k.x.max", "7"),
+        ("fields.i.element.null-rate", "1"),
+    ];
     let spec = spec(columns, &options);
     let out = rows(&spec, 0, 1);
     let first = &out.rows(&spec.schema)[0];
@@ -179,7 +183,9 @@ fn wrong_options_name_the_key() {
         let spec = spec(columns, pairs);
         DatagenConnector.info(&spec.options, &spec.schema).unwrap_err().message
     };
-    assert!(refused("id BIGINT", &[("fields.id.kind", "sequence"), ("fields.id.start", "1")]).contains("fields.id.end"));
+    assert!(
+        refused("id BIGINT", &[("fields.id.kind", "sequence"), ("fields.id.start", "1")]).contains("fields.id.end")
+    );
     assert!(refused("id BIGINT", &[("fields.ide.min", "1")]).contains("fields.ide.min"));
     assert!(refused("id BIGINT", &[("fields.id.min", "x")]).contains("fields.id.min: 'x'"));
     assert!(refused("id TINYINT", &[("fields.id.max", "300")]).contains("TINYINT"));

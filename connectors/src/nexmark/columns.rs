@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, StringArray, StructArray, TimestampMillisecondArray};
+use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, StringArray, StructArray, TimestampMillisecondArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType as ArrowType, Fields, Int64Type, TimestampMillisecondType};
 use hurtig_graph::types::arrow_form::LTZ_ZONE;
@@ -277,9 +277,7 @@ fn values(kind: Kind, leaf: Leaf, m: &Model, events: &Events) -> Result<ArrayRef
             text(80, &|out, n| out.extend_from_slice(channels.url(bids::channel(n))))?
         }
         (Kind::Person, Field::Name) => text(16, &persons::push_name)?,
-        (_, Field::Name) => {
-            text(16, &|out, n| texts::push_words(out, n, auctions::NAME, auctions::MAX_NAME, b' '))?
-        }
+        (_, Field::Name) => text(16, &|out, n| texts::push_words(out, n, auctions::NAME, auctions::MAX_NAME, b' '))?,
         (_, Field::Description) => {
             text(64, &|out, n| texts::push_words(out, n, auctions::DESCRIPTION, auctions::MAX_DESCRIPTION, b' '))?
         }

@@ -24,9 +24,9 @@ mod bids;
 mod columns;
 mod persons;
 mod source;
-mod texts;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use hurtig_engine::registry::SourceSpec;
 use hurtig_engine::source::SourceReader;
@@ -76,8 +76,12 @@ const PERSON_SIZE: ConfigOption = option("person.avg-size", ValueType::Int, Some
 const AUCTION_SIZE: ConfigOption =
     option("auction.avg-size", ValueType::Int, Some("500"), "Average bytes of an auction.");
 const BID_SIZE: ConfigOption = option("bid.avg-size", ValueType::Int, Some("100"), "Average bytes of a bid.");
-const HOT_AUCTIONS: ConfigOption =
-    option("bid.hot-ratio.auctions", ValueType::Int, Some("2"), "One bid of so many goes to an auction that is not hot.");
+const HOT_AUCTIONS: ConfigOption = option(
+    "bid.hot-ratio.auctions",
+    ValueType::Int,
+    Some("2"),
+    "One bid of so many goes to an auction that is not hot.",
+);
 const HOT_BIDDERS: ConfigOption =
     option("bid.hot-ratio.bidders", ValueType::Int, Some("4"), "One bid of so many is of a person that is not hot.");
 const HOT_SELLERS: ConfigOption = option(

@@ -76,9 +76,7 @@ fn a_projection_changes_no_value() {
         let expected: Vec<String> = all
             .batches
             .iter()
-            .flat_map(|b| {
-                crate::testing::shown(&output(&projected), &b.records().project(&columns).unwrap())
-            })
+            .flat_map(|b| crate::testing::shown(&output(&projected), &b.records().project(&columns).unwrap()))
             .collect();
         assert!(found == expected, "{columns:?}");
     }
