@@ -125,15 +125,26 @@ pub fn double(value: f64) -> String {
     if value.is_nan() || value.is_infinite() || value == 0.0 {
         return special(value);
     }
+    if value.abs() == 5e-324 {
+        // Java prints two digits at least, of the exact value.
+        return if value < 0.0 { "-4.9E-324" } else { "4.9E-324" }.to_owned();
+    }
     java_notation(&format!("{value:e}"))
 }
 
-/// As Java prints a `float`.
+/// As Flink prints a FLOAT: seven digits at most.
 pub fn float(value: f32) -> String {
     if value.is_nan() || value.is_infinite() || value == 0.0 {
         return special(f64::from(value));
     }
-    java_notation(&format!("{value:e}"))
+    let shortest = format!("{value:e}");
+    let digits = shortest.bytes().take_while(|b| *b != b'e').filter(u8::is_ascii_digit).count();
+    if digits <= 7 {
+        return java_notation(&shortest);
+    }
+    let rounded = format!("{value:.6e}");
+    let (mantissa, exponent) = rounded.split_once('e').unwrap_or((&rounded, "0"));
+    java_notation(&format!("{}e{exponent}", mantissa.trim_end_matches('0')))
 }
 
 fn special(value: f64) -> String {
@@ -193,6 +204,7 @@ mod tests {
         }
         assert_eq!(float(3.4e38), "3.4E38");
         assert_eq!(float(0.1), "0.1");
+        assert_eq!(float(16_777_216.0), "1.677722E7");
     }
 
     #[test]

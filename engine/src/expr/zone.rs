@@ -41,6 +41,27 @@ impl Zone {
         text.parse::<Tz>().ok().map(|tz| if tz == Tz::UTC { Zone::UTC } else { Zone::Named(tz) })
     }
 
+    /// As Java's `TimeZone`: also the old three-letter ids.
+    pub fn parse_java(text: &str) -> Option<Zone> {
+        const OLD: [(&str, Tz); 14] = [
+            ("PST", Tz::America__Los_Angeles),
+            ("CST", Tz::America__Chicago),
+            ("CTT", Tz::Asia__Shanghai),
+            ("JST", Tz::Asia__Tokyo),
+            ("IST", Tz::Asia__Kolkata),
+            ("AET", Tz::Australia__Sydney),
+            ("ACT", Tz::Australia__Darwin),
+            ("ART", Tz::Africa__Cairo),
+            ("BST", Tz::Asia__Dhaka),
+            ("ECT", Tz::Europe__Paris),
+            ("IET", Tz::America__Indiana__Indianapolis),
+            ("NST", Tz::Pacific__Auckland),
+            ("PNT", Tz::America__Phoenix),
+            ("VST", Tz::Asia__Ho_Chi_Minh),
+        ];
+        OLD.iter().find(|(id, _)| *id == text).map(|(_, tz)| Zone::Named(*tz)).or_else(|| Zone::parse(text))
+    }
+
     /// The offset in ms that holds at an instant.
     pub fn offset_at(&self, utc_ms: i64) -> i64 {
         match self {
@@ -59,6 +80,13 @@ impl Zone {
             Zone::Fixed(0) => utc_ms,
             _ => utc_ms.wrapping_add(self.offset_at(utc_ms)),
         }
+    }
+
+    /// As [`Self::to_utc`], but the later instant in an overlap, as `SimpleDateFormat` reads.
+    pub fn to_utc_late(&self, local_ms: i64) -> i64 {
+        let after = self.offset_at(local_ms.saturating_add(DAY_MS));
+        let late = local_ms.wrapping_sub(after);
+        if self.offset_at(late) == after { late } else { self.to_utc(local_ms) }
     }
 
     /// Local time as an instant, both in ms. In an overlap the earlier instant; a time in a gap

@@ -54,7 +54,10 @@ pub(super) fn shift(ty: &T, interval: &T) -> Result<Shift> {
         // A date stays a date: what is less than a day is lost.
         T::Date => Box::new(|days, ms| Ok(days + ms / DAY_MS)),
         T::Time(_) if months => Box::new(|ms, _| Ok(ms)),
-        T::Time(_) => Box::new(|ms, add| Ok((ms + add).rem_euclid(DAY_MS))),
+        T::Time(p) => {
+            let step = 10_i64.pow(3 - u32::from(*p.min(&3)));
+            Box::new(move |ms, add| Ok((ms + add).rem_euclid(DAY_MS) / step * step))
+        }
         T::Timestamp(p) | T::TimestampLtz(p) => {
             let unit = match p {
                 0..=3 => 1,

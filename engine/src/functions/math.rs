@@ -210,13 +210,7 @@ fn round(call: &Call<'_>) -> Result<Function> {
                         f64::from(value.array.as_primitive::<Float32Type>().value(index))
                     }
                 };
-                let text = |index: usize| {
-                    if double {
-                        format::double(at(index))
-                    } else {
-                        format::float(value.array.as_primitive::<Float32Type>().value(index))
-                    }
-                };
+                let text = |index: usize| format::double(at(index));
                 let array = (0..rows)
                     .map(|row| {
                         let index = value.index(row);

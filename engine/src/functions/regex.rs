@@ -18,8 +18,9 @@ pub(super) fn find(call: &Call<'_>) -> Result<Option<Function>> {
     let kernel: Kernel = match call.name {
         "REGEXP" => with_pattern(call, 1, |values, rows, regexes| {
             let text = argument(values, 0)?.view::<StringArray>()?;
-            let array =
-                each(rows, regexes, |row, regex| Some(text.get(row)?).map(|s| regex.is_some_and(|r| r.is_match(s))))?;
+            let array = each(rows, regexes, |row, regex| {
+                text.get(row).map(|s| regex.is_some_and(|r| !r.as_str().is_empty() && r.is_match(s)))
+            })?;
             Ok(Arc::new(BooleanArray::from(array)) as ArrayRef)
         })?,
         "REGEXP_REPLACE" => with_pattern(call, 1, |values, rows, regexes| {
@@ -27,7 +28,7 @@ pub(super) fn find(call: &Call<'_>) -> Result<Option<Function>> {
             let replacement = argument(values, 2)?.view::<StringArray>()?;
             strings(rows, regexes, |row, regex| {
                 let (s, by) = (text.get(row)?, replacement.get(row)?);
-                Some(regex?.replace_all(s, regex::NoExpand(by)).into_owned())
+                Some(replace_all(regex?, s, by))
             })
         })?,
         "REGEXP_EXTRACT" => {
@@ -60,7 +61,7 @@ pub(super) fn find(call: &Call<'_>) -> Result<Option<Function>> {
             let text = argument(values, 0)?.view::<StringArray>()?;
             let array = each(rows, regexes, |row, regex| {
                 let s = text.get(row)?;
-                Some(regex?.find_iter(s).count() as i32)
+                Some(occurrences(regex?, s).count() as i32)
             })?;
             Ok(Arc::new(Int32Array::from(array)) as ArrayRef)
         })?,
@@ -114,6 +115,38 @@ fn strings(
     f: impl Fn(usize, Option<&Regex>) -> Option<String>,
 ) -> Result<ArrayRef> {
     Ok(Arc::new(StringArray::from(each(rows, patterns, f)?)))
+}
+
+/// The places where `regex` matches, as Java finds them: an empty match may follow right behind
+/// another match.
+fn occurrences<'t>(regex: &'t Regex, text: &'t str) -> impl Iterator<Item = (usize, usize)> + 't {
+    let mut from = Some(0);
+    std::iter::from_fn(move || {
+        let start = from?;
+        let Some(found) = regex.find_at(text, start) else {
+            from = None;
+            return None;
+        };
+        from = if found.is_empty() {
+            text[found.end()..].chars().next().map(|c| found.end() + c.len_utf8())
+        } else {
+            Some(found.end())
+        };
+        Some((found.start(), found.end()))
+    })
+}
+
+/// Every match replaced by `by` as it is.
+fn replace_all(regex: &Regex, text: &str, by: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut copied = 0;
+    for (start, end) in occurrences(regex, text) {
+        out.push_str(&text[copied..start]);
+        out.push_str(by);
+        copied = end;
+    }
+    out.push_str(&text[copied..]);
+    out
 }
 
 /// A kernel over the regex in argument `position`: compiled once when it is a literal.
@@ -337,6 +370,7 @@ impl Matcher {
                 let mut chars = text.chars();
                 match (chars.next(), chars.next()) {
                     (Some(c), None) => Some(c),
+                    (None, _) if !similar => None,
                     _ => {
                         return Err(EngineError::Runtime(format!("ESCAPE needs exactly one character, not '{text}'")));
                     }
@@ -379,7 +413,7 @@ fn bad_escape(pattern: &str) -> EngineError {
 }
 
 fn like_regex(pattern: &str, escape: Option<char>) -> Result<Regex> {
-    let mut out = String::from("(?s)^");
+    let mut out = String::from("^");
     let mut chars = pattern.chars();
     while let Some(c) = chars.next() {
         if Some(c) == escape {
@@ -392,7 +426,8 @@ fn like_regex(pattern: &str, escape: Option<char>) -> Result<Regex> {
             continue;
         }
         match c {
-            '%' => out.push_str(".*"),
+            '%' => out.push_str("(?s:.*)"),
+            // One code point, but no line break.
             '_' => out.push('.'),
             other => out.push_str(&regex::escape(&other.to_string())),
         }
@@ -430,6 +465,7 @@ fn similar_regex(pattern: &str, escape: Option<char>) -> Result<Regex> {
             '%' if !in_class => out.push_str(".*"),
             '|' | '*' | '+' | '?' | '{' | '}' | '(' | ')' if !in_class => out.push(c),
             '^' | '-' | ':' if in_class => out.push(c),
+            '.' => out.push('.'),
             other => out.push_str(&regex::escape(&other.to_string())),
         }
     }
@@ -452,6 +488,9 @@ mod tests {
         let inside = java_regex(r"[\d,]+").unwrap().unwrap();
         assert_eq!(inside.find("x1,2").unwrap().as_str(), "1,2");
         assert!(java_regex("(").unwrap().is_none());
+        let stars = java_regex("a*").unwrap().unwrap();
+        assert_eq!(replace_all(&stars, "aaa", "#"), "##");
+        assert_eq!(replace_all(&stars, "fab", "#"), "#f##b#");
         assert!(java_regex(r"\Qa.b\E").unwrap().unwrap().is_match("a.b"));
     }
 
@@ -460,7 +499,8 @@ mod tests {
         let like = |s: &str, p: &str, e: Option<&str>| Matcher::new(p, e, false).unwrap().matches(s);
         assert!(like("abc", "a%", None));
         assert!(like("abc", "%b%", None));
-        assert!(like("a\nc", "a_c", None));
+        assert!(!like("a\nc", "a_c", None));
+        assert!(like("a\nc", "a%c", None));
         assert!(!like("a%c", "a\\%c", None));
         assert!(like("a%c", "a!%c", Some("!")));
         assert!(Matcher::new("a!bc", Some("!"), false).is_err());

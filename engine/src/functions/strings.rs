@@ -40,8 +40,18 @@ pub(super) fn find(call: &Call<'_>) -> Result<Option<Function>> {
         "REPLACE" => pure(rowwise!((s: StringArray, a: StringArray, b: StringArray) -> StringArray,
             Ok(Some(s.replace(a, b))))),
         "OVERLAY" => pure(overlay(call.arguments.len())),
-        "TRANSLATE" => pure(rowwise!((s: StringArray, from: StringArray, to: StringArray) -> StringArray,
-            Ok(Some(translate(s, from, to))))),
+        "TRANSLATE" => pure(Arc::new(|values: &[Value], rows| {
+            let text = argument(values, 0)?.view::<StringArray>()?;
+            let from = argument(values, 1)?.view::<StringArray>()?;
+            let to = argument(values, 2)?.view::<StringArray>()?;
+            let array: StringArray = (0..rows)
+                .map(|row| match (text.get(row)?, from.get(row), to.get(row)) {
+                    (s, None, _) => Some(s.to_owned()),
+                    (s, Some(from), to) => Some(translate(s, from, to?)),
+                })
+                .collect();
+            Ok(Arc::new(array) as ArrayRef)
+        })),
         "SPLIT_INDEX" => split_index(call).map(Some),
         "SPLIT" => pure(split()),
         "ASCII" => pure(rowwise!((s: StringArray) -> Int32Array,

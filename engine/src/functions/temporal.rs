@@ -199,9 +199,9 @@ fn round(at: Moment, unit: &str, up: bool, date: bool) -> Result<i64> {
         let exact = at.millis == floor && at.nanos == 0;
         return Ok(if up && !exact { floor + step } else { floor });
     }
+    // Units from a week on look at the date alone.
     let days = at.millis / DAY_MS;
     let (year, month, _) = civil(days);
-    let within = at.millis % DAY_MS != 0 || at.nanos != 0;
     let (floor, next) = match unit {
         "WEEK" => {
             let start = days - iso_weekday(days) % 7;
@@ -226,7 +226,7 @@ fn round(at: Moment, unit: &str, up: bool, date: bool) -> Result<i64> {
             (days_from_civil(first, 1, 1), days_from_civil(first + length, 1, 1))
         }
     };
-    let exact = days == floor && !within;
+    let exact = days == floor && unit != "DECADE";
     Ok(if up && !exact { next } else { floor } * DAY_MS)
 }
 
@@ -289,9 +289,10 @@ fn timestamp_diff(call: &Call<'_>) -> Result<Function> {
         "HOUR" => |x, y| millis_between(x, y) / 3_600_000,
         "MINUTE" => |x, y| millis_between(x, y) / 60_000,
         "SECOND" => |x, y| millis_between(x, y) / 1000,
-        "MILLISECOND" => millis_between,
-        "MICROSECOND" => |x, y| millis_between(x, y).wrapping_mul(1000),
-        "NANOSECOND" => |x, y| millis_between(x, y).wrapping_mul(1_000_000),
+        // What is finer than a second is computed from whole seconds.
+        "MILLISECOND" => |x, y| (millis_between(x, y) / 1000).wrapping_mul(1000),
+        "MICROSECOND" => |x, y| (millis_between(x, y) / 1000).wrapping_mul(1_000_000),
+        "NANOSECOND" => |x, y| (millis_between(x, y) / 1000).wrapping_mul(1_000_000_000),
         other => return Err(EngineError::Validation(format!("TIMESTAMPDIFF knows no unit {other}"))),
     };
     Ok(Function::pure(integers(call, move |values, rows| {
@@ -337,17 +338,29 @@ impl PatternArgument {
         })
     }
 
-    /// Calls `f` with the pattern of each row; NULL patterns give NULL.
+    /// Calls `f` with the pattern of each row; NULL patterns give NULL, bad ones an error.
     fn each<R>(
         &self,
         values: &[Value],
         rows: usize,
         f: impl Fn(usize, &Pattern) -> Result<Option<R>>,
     ) -> Result<Vec<Option<R>>> {
+        self.each_with(values, rows, false, f)
+    }
+
+    /// With `lenient` a bad pattern is one that matches nothing.
+    fn each_with<R>(
+        &self,
+        values: &[Value],
+        rows: usize,
+        lenient: bool,
+        f: impl Fn(usize, &Pattern) -> Result<Option<R>>,
+    ) -> Result<Vec<Option<R>>> {
         match self {
             PatternArgument::Default(pattern) | PatternArgument::Literal(Ok(pattern)) => {
                 (0..rows).map(|row| f(row, pattern)).collect()
             }
+            PatternArgument::Literal(Err(_)) if lenient => (0..rows).map(|row| f(row, &Pattern::nothing())).collect(),
             PatternArgument::Literal(Err(message)) => Err(EngineError::Runtime(message.clone())),
             PatternArgument::Column(position, style) => {
                 let texts = argument(values, *position)?.view::<StringArray>()?;
@@ -359,7 +372,11 @@ impl PatternArgument {
                         continue;
                     };
                     if !known.contains_key(text) {
-                        known.insert(text, Pattern::parse(text, *style)?);
+                        let pattern = match Pattern::parse(text, *style) {
+                            Err(_) if lenient => Pattern::nothing(),
+                            parsed => parsed?,
+                        };
+                        known.insert(text, pattern);
                     }
                     out.push(match known.get(text) {
                         Some(pattern) => f(row, pattern)?,
@@ -376,10 +393,10 @@ const DEFAULT_PATTERN: &str = "yyyy-MM-dd HH:mm:ss";
 
 /// DATE_FORMAT(timestamp or string, pattern).
 fn date_format(call: &Call<'_>) -> Result<Function> {
-    let pattern = PatternArgument::of(call, 1, Style::Modern, DEFAULT_PATTERN)?;
     let ty = call.ty(0)?.clone();
+    let style = if ty.is_string() { Style::Legacy } else { Style::Modern };
+    let pattern = PatternArgument::of(call, 1, style, DEFAULT_PATTERN)?;
     let zone = call.context.zone;
-    let named = matches!(ty, T::TimestampLtz(_)).then_some(zone);
     Ok(Function::fallible(Arc::new(move |values: &[Value], rows: usize| {
         let value = argument(values, 0)?;
         let array: StringArray = if ty.is_string() {
@@ -388,13 +405,13 @@ fn date_format(call: &Call<'_>) -> Result<Function> {
             let read = |s: &str| default.read(s).map(|(at, _)| at);
             pattern
                 .each(values, rows, |row, pattern| {
-                    texts.get(row).and_then(read).map(|at| pattern.format(at, None)).transpose()
+                    texts.get(row).and_then(read).map(|at| pattern.format(at, Some(zone))).transpose()
                 })?
                 .into()
         } else {
             let moments = Moments::of(value, &ty, zone)?;
             pattern
-                .each(values, rows, |row, pattern| moments.get(row).map(|at| pattern.format(at, named)).transpose())?
+                .each(values, rows, |row, pattern| moments.get(row).map(|at| pattern.format(at, None)).transpose())?
                 .into()
         };
         Ok(Arc::new(array) as ArrayRef)
@@ -431,8 +448,11 @@ fn to_timestamp(call: &Call<'_>) -> Result<Function> {
     let pattern = PatternArgument::of(call, 1, Style::Modern, DEFAULT_PATTERN)?;
     Ok(Function::fallible(integers(call, move |values, rows| {
         let texts = argument(values, 0)?.view::<StringArray>()?;
-        pattern.each(values, rows, |row, pattern| {
-            Ok(texts.get(row).and_then(|s| pattern.read(s)).and_then(|(at, _)| at.to_stored(precision)))
+        pattern.each_with(values, rows, true, |row, pattern| {
+            let Some(text) = texts.get(row) else { return Ok(None) };
+            // What the pattern does not match is tried in the format of casts.
+            let at = pattern.read(text).map(|(at, _)| at).or_else(|| parse_timestamp(text));
+            Ok(at.and_then(|at| at.to_stored(precision)))
         })
     })))
 }
@@ -457,7 +477,7 @@ fn to_timestamp_ltz(call: &Call<'_>) -> Result<Function> {
     Ok(Function::fallible(integers(call, move |values, rows| {
         let texts = argument(values, 0)?.view::<StringArray>()?;
         let zones = if zoned { Some(argument(values, 2)?.view::<StringArray>()?) } else { None };
-        pattern.each(values, rows, |row, pattern| {
+        pattern.each_with(values, rows, true, |row, pattern| {
             let Some(text) = texts.get(row) else { return Ok(None) };
             let zone = match &zones {
                 Some(zones) => match zones.get(row) {
@@ -468,7 +488,13 @@ fn to_timestamp_ltz(call: &Call<'_>) -> Result<Function> {
                 },
                 None => Zone::UTC,
             };
-            let read = if plain { parse_timestamp(text).map(|at| (at, None)) } else { pattern.read(text) };
+            let read = if plain { None } else { pattern.read(text) };
+            let read = read.or_else(|| parse_timestamp(text).map(|at| (at, None)));
+            if plain && read.is_none() {
+                return Err(EngineError::Runtime(format!(
+                    "TO_TIMESTAMP_LTZ cannot read '{text}': it needs yyyy-MM-dd HH:mm:ss"
+                )));
+            }
             Ok(read.and_then(|(at, offset)| {
                 let millis = offset.map_or_else(|| zone.to_utc(at.millis), |offset| at.millis - offset);
                 Moment { millis, ..at }.to_stored(precision)
@@ -546,7 +572,7 @@ fn unix_timestamp(call: &Call<'_>) -> Result<Function> {
             let Some(text) = texts.get(row) else { return Ok(None) };
             Ok(Some(match pattern.read(text) {
                 Some((at, Some(offset))) => (at.millis - offset).div_euclid(1000),
-                Some((at, None)) => zone.to_utc(at.millis).div_euclid(1000),
+                Some((at, None)) => zone.to_utc_late(at.millis).div_euclid(1000),
                 None => i64::MIN,
             }))
         })
@@ -562,7 +588,7 @@ fn convert_tz() -> Kernel {
         let pattern = Pattern::parse(DEFAULT_PATTERN, Style::Legacy)?;
         let zone = |name: &str| {
             // A bare offset is no zone id here.
-            if name.starts_with(['+', '-']) { Zone::UTC } else { Zone::parse(name).unwrap_or(Zone::UTC) }
+            if name.starts_with(['+', '-']) { Zone::UTC } else { Zone::parse_java(name).unwrap_or(Zone::UTC) }
         };
         let array = (0..rows)
             .map(|row| {
@@ -570,7 +596,7 @@ fn convert_tz() -> Kernel {
                     return Ok(None);
                 };
                 let Some((at, _)) = pattern.read(text) else { return Ok(None) };
-                let millis = zone(to).to_local(zone(from).to_utc(at.millis));
+                let millis = zone(to).to_local(zone(from).to_utc_late(at.millis));
                 pattern.format(Moment { millis, nanos: 0 }, None).map(Some)
             })
             .collect::<Result<StringArray>>()?;

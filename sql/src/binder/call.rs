@@ -148,9 +148,6 @@ fn special(name: &str, mut arguments: Vec<Expr>) -> Result<Special, SqlError> {
 
 fn type_text(ty: &DataType, full: bool) -> String {
     let text = ty.to_string();
-    let text = text
-        .replace("INTERVAL DAY TO SECOND(3)", "INTERVAL SECOND(3)")
-        .replace("INTERVAL YEAR TO MONTH", "INTERVAL MONTH");
     if full { text.replace("STRING", "VARCHAR(2147483647)").replace("BYTES", "VARBINARY(2147483647)") } else { text }
 }
 

@@ -9,7 +9,7 @@ use crate::error::SqlError;
 /// A constructor or function on collections; gives the arguments back when it is none.
 pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Result<Result<Expr, Vec<Expr>>, SqlError> {
     let bound = match (name, arguments.len()) {
-        ("ROW", _) => row(arguments),
+        ("ROW", _) => row(arguments)?,
         ("MAP", _) => map(arguments)?,
         ("CARDINALITY", 1) => sized(arguments)?,
         ("ELEMENT", 1) => {
@@ -102,7 +102,7 @@ fn element(arguments: &[Expr], position: usize, name: &str) -> Result<DataType, 
 fn ordered(arguments: &[Expr], name: &str) -> Result<DataType, SqlError> {
     let item = element(arguments, 0, name)?;
     match item.logical {
-        T::Array(_) | T::Map(..) | T::Multiset(_) | T::Row(_) => {
+        T::Array(_) | T::Map(..) | T::Multiset(_) | T::Row(_) | T::Boolean => {
             Err(SqlError::validation(format!("{name} cannot order elements of type {}", item.logical)))
         }
         _ => Ok(item),
@@ -211,9 +211,12 @@ fn map(arguments: Vec<Expr>) -> Result<Expr, SqlError> {
 }
 
 /// ROW(...) and (a, b).
-pub(super) fn row(fields: Vec<Expr>) -> Expr {
+pub(super) fn row(fields: Vec<Expr>) -> Result<Expr, SqlError> {
+    if fields.iter().any(|f| f.data_type.logical == T::Null) {
+        return Err(super::bare_null());
+    }
     let types = fields.iter().enumerate().map(|(i, f)| (format!("EXPR${i}"), f.data_type.clone())).collect();
-    Expr::call("ROW", fields, T::Row(types).not_null())
+    Ok(Expr::call("ROW", fields, T::Row(types).not_null()))
 }
 
 /// `row.name`.
@@ -221,7 +224,8 @@ pub(super) fn field(row: Expr, name: &str) -> Result<Expr, SqlError> {
     let T::Row(fields) = &row.data_type.logical else {
         return Err(SqlError::validation(format!("'{name}' is no field: {} is no ROW", row.data_type.logical)));
     };
-    let Some(position) = fields.iter().position(|(field, _)| field == name) else {
+    let exact = fields.iter().position(|(field, _)| field == name);
+    let Some(position) = exact.or_else(|| fields.iter().position(|(field, _)| field.eq_ignore_ascii_case(name))) else {
         let names: Vec<&str> = fields.iter().map(|(n, _)| n.as_str()).collect();
         return Err(SqlError::validation(format!("there is no field '{name}': fields are {}", names.join(", "))));
     };

@@ -140,7 +140,7 @@ impl Binder<'_, '_> {
                 None => call::function(self, function),
             },
             Ast::Array(array) if array.named => collection::array(self.all(&array.elem)?),
-            Ast::Tuple(fields) => Ok(collection::row(self.all(fields)?)),
+            Ast::Tuple(fields) => collection::row(self.all(fields)?),
             Ast::Subquery(_) | Ast::Exists { .. } | Ast::In { .. } => {
                 Err(SqlError::unsupported("subqueries in expressions are", expr.span()))
             }
@@ -179,6 +179,13 @@ impl Binder<'_, '_> {
 
     /// `column`, `table.column`, `column.field`, `table.column.field`.
     fn path(&mut self, parts: &[Ident]) -> Result<Expr, SqlError> {
+        if let [name] = parts
+            && name.quote_style.is_none()
+            && name.value.eq_ignore_ascii_case("PI")
+            && self.column(parts)?.is_none()
+        {
+            return builtin("PI", Vec::new());
+        }
         let written = || parts.iter().map(|p| p.value.as_str()).collect::<Vec<_>>().join(".");
         let (column, used) = self.column(parts)?.ok_or_else(|| {
             let names: Vec<&str> = self.scope.columns.iter().map(|c| c.name.as_str()).collect();
@@ -330,6 +337,9 @@ impl Binder<'_, '_> {
         if let Some(other) = arguments.iter().map(|a| &a.data_type.logical).find(|t| !t.is_string()) {
             return Err(SqlError::validation(format!("{name} compares strings, not {other}")));
         }
+        if name == "LIKE" {
+            check_escapes(&arguments)?;
+        }
         negate_if(negated, boolean_call(name, arguments))
     }
 
@@ -444,6 +454,29 @@ fn typed_string(data_type: &AstType, value: &Value) -> Result<Expr, SqlError> {
         }
         other => Err(SqlError::parse(format!("there are no {other} literals: use CAST('{text}' AS {other})"), None)),
     }
+}
+
+/// In a literal LIKE pattern the escape character stands before `%`, `_` or itself only.
+fn check_escapes(arguments: &[Expr]) -> Result<(), SqlError> {
+    let [_, pattern, escape] = arguments else { return Ok(()) };
+    let (Some(pattern), Some(escape)) = (literal_text(pattern), literal_text(escape)) else { return Ok(()) };
+    let mut characters = escape.chars();
+    let (Some(escape), None) = (characters.next(), characters.next()) else {
+        return if escape.is_empty() {
+            Ok(())
+        } else {
+            Err(SqlError::validation(format!("ESCAPE needs one character, not '{escape}'")))
+        };
+    };
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        if c == escape && !rest.next().is_some_and(|next| next == '%' || next == '_' || next == escape) {
+            return Err(SqlError::validation(format!(
+                "the pattern '{pattern}' has its escape character before something else than %, _ or itself"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A string literal's value.

@@ -58,7 +58,10 @@ pub(super) fn hex(text: &str) -> Result<Expr, SqlError> {
 /// The value of a plain SQL value node.
 pub(super) fn value(value: &Value) -> Result<Expr, SqlError> {
     match value {
-        Value::Number(text, _) => number(text, false),
+        Value::Number(text, true) => {
+            Err(SqlError::parse(format!("'{text}L' is no number: write CAST({text} AS BIGINT)"), None))
+        }
+        Value::Number(text, false) => number(text, false),
         Value::SingleQuotedString(text) | Value::NationalStringLiteral(text) | Value::UnicodeStringLiteral(text) => {
             Ok(string(text))
         }
@@ -87,6 +90,9 @@ fn digits(text: &str, most: usize) -> Option<i64> {
 fn date(text: &str) -> Option<i64> {
     let mut parts = text.splitn(3, '-');
     let (year, month, day) = (digits(parts.next()?, 4)?, digits(parts.next()?, 2)?, digits(parts.next()?, 2)?);
+    if year < 1 {
+        return None;
+    }
     // The days that the switch to the Gregorian calendar left out.
     if year == 1582 && month == 10 && (5..=14).contains(&day) {
         return None;

@@ -35,7 +35,7 @@ pub(super) fn boolean_call(name: &str, arguments: Vec<Expr>) -> Expr {
 
 /// AND, OR, NOT.
 pub(super) fn logic(name: &str, arguments: Vec<Expr>) -> Result<Expr, SqlError> {
-    if arguments.iter().all(|a| a.data_type.logical == T::Null) {
+    if arguments.iter().any(|a| a.data_type.logical == T::Null) {
         return Err(super::bare_null());
     }
     let mut conditions = Vec::with_capacity(arguments.len());
@@ -71,29 +71,31 @@ pub(super) fn comparison(name: &str, left: Expr, right: Expr) -> Result<Expr, Sq
 fn comparable(name: &str, left: Expr, right: Expr) -> Result<(Expr, Expr), SqlError> {
     let (a, b) = (left.data_type.logical.clone(), right.data_type.logical.clone());
     let equality = !name.starts_with(['<', '>']) || name == "<>";
-    let to = match (&a, &b) {
-        (T::Null, T::Null) if name.contains("DISTINCT") => T::Int,
-        (T::Null, T::Null) => return Err(super::bare_null()),
-        (T::Array(_) | T::Map(..) | T::Multiset(_) | T::Row(_), _) if !equality => return Err(mismatch(name, &a, &b)),
-        // Of two floating-point numbers the left one decides how they are tested for equality.
-        (x, y) if x.is_approximate_numeric() && y.is_approximate_numeric() => {
-            if equality || x == y {
-                x.clone()
-            } else {
-                T::Double
+    let to =
+        match (&a, &b) {
+            (T::Null, T::Null) if name.contains("DISTINCT") => T::Int,
+            (T::Null, T::Null) => return Err(super::bare_null()),
+            (T::Array(_) | T::Map(..) | T::Multiset(_) | T::Row(_), _) if !equality => {
+                return Err(mismatch(name, &a, &b));
             }
-        }
-        (x, y) if x.is_string() && (y.is_temporal() || *y == T::Boolean) => y.clone(),
-        (x, y) if (x.is_temporal() || *x == T::Boolean) && y.is_string() => x.clone(),
-        (x, y) if x.is_string() && y.is_numeric() && !equality => y.clone(),
-        (x, y) if x.is_numeric() && y.is_string() && !equality => x.clone(),
-        (x, y) if x.is_string() && y.is_string() => return Ok((left, right)),
-        (x, y) if x.is_binary() && y.is_binary() => return Ok((left, right)),
-        _ => match common_type(&[left.data_type.clone(), right.data_type.clone()]) {
-            Some(common) => common.logical,
-            None => return Err(mismatch(name, &a, &b)),
-        },
-    };
+            // Of two floating-point numbers the left one decides how they are tested for equality.
+            (x, y) if x.is_approximate_numeric() && y.is_approximate_numeric() => {
+                if name == "=" || name == "<>" || x == y { x.clone() } else { T::Double }
+            }
+            (x, y) if x.is_string() && y.is_temporal() => y.clone(),
+            (x, y) if x.is_temporal() && y.is_string() => x.clone(),
+            // A BOOLEAN is compared with text as the text that it prints as.
+            (T::Boolean, y) if y.is_string() => T::STRING,
+            (x, T::Boolean) if x.is_string() => T::STRING,
+            (x, y) if x.is_string() && y.is_numeric() && !equality => y.clone(),
+            (x, y) if x.is_numeric() && y.is_string() && !equality => x.clone(),
+            (x, y) if x.is_string() && y.is_string() => return Ok((left, right)),
+            (x, y) if x.is_binary() && y.is_binary() => return Ok((left, right)),
+            _ => match common_type(&[left.data_type.clone(), right.data_type.clone()]) {
+                Some(common) => common.logical,
+                None => return Err(mismatch(name, &a, &b)),
+            },
+        };
     Ok((cast(left, &to), cast(right, &to)))
 }
 
@@ -126,7 +128,7 @@ pub(super) fn arithmetic(name: &str, left: Expr, right: Expr) -> Result<Expr, Sq
     let result = match (name, &a, &b) {
         ("+" | "-", x, y) if x.is_interval() && x == y => x.clone(),
         ("+" | "-", x, y) if x.is_temporal() && y.is_interval() => shifted(x, y),
-        ("+", x, y) if x.is_interval() && y.is_temporal() => shifted(y, x),
+        ("+", x, y) if x.is_interval() && y.is_temporal() && !matches!(y, T::TimestampLtz(_)) => shifted(y, x),
         ("*", x, y) if x.is_interval() && y.is_integer() => x.clone(),
         ("*", x, y) if x.is_integer() && y.is_interval() => y.clone(),
         _ => return Err(mismatch(name, &a, &b)),

@@ -24,7 +24,7 @@ fn a_projection_reads_only_what_it_needs() {
         shape(&graph),
         [
             "collect/source-1: Source(table=[default_catalog.default_database.bid], fields=[auction, bidder, price, ts])",
-            "collect/watermark-1: WatermarkAssigner(rowtime=[ts], watermark=[(ts - 4000:INTERVAL DAY TO SECOND(3))])",
+            "collect/watermark-1: WatermarkAssigner(rowtime=[ts], watermark=[(ts - 4000:INTERVAL SECOND(3))])",
             "collect/calc-1: Calc(select=[(price * CAST(2 AS BIGINT)) AS double_price, auction], where=[(bidder > CAST(7 AS BIGINT))])",
             "collect/sink-1: Sink(table=[collect], fields=[double_price, auction])",
             "collect/source-1 -> collect/watermark-1: forward",

@@ -72,6 +72,7 @@ pub fn can_fail(from: &LogicalType, to: &LogicalType) -> bool {
         (from, to) if from.is_string() => !to.is_string() && !to.is_binary(),
         (T::Array(a), T::Array(b)) | (T::Multiset(a), T::Multiset(b)) => can_fail(&a.logical, &b.logical),
         (T::Map(..) | T::Row(_), _) => true,
+        (T::Float | T::Double, T::Decimal(..)) => true,
         (from, T::Timestamp(p) | T::TimestampLtz(p)) if from.is_temporal() => *p > 3,
         _ => false,
     }

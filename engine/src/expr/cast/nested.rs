@@ -61,7 +61,30 @@ pub(super) fn cast(from: &T, to: &T, safe: bool, zone: Zone) -> Result<Option<Ke
         }
         _ => return Err(no_cast(from, to)),
     };
+    if safe && super::can_fail(from, to) {
+        return Ok(Some(row_by_row(cast(from, to, false, zone)?, to)));
+    }
     Ok(Some(Arc::new(move |values: &[Value], _| convert(&argument(values, 0)?.array))))
+}
+
+/// TRY_CAST: a value of which any part cannot be cast is NULL as a whole.
+fn row_by_row(strict: Option<Kernel>, to: &T) -> Kernel {
+    let arrow = to.to_arrow();
+    Arc::new(move |values: &[Value], _| {
+        let array = &argument(values, 0)?.array;
+        let Some(strict) = &strict else { return Ok(Arc::clone(array)) };
+        let rows: Vec<ArrayRef> = (0..array.len())
+            .map(|row| {
+                let value = Value { array: array.slice(row, 1), constant: false };
+                strict(&[value], 1).unwrap_or_else(|_| arrow::array::new_null_array(&arrow, 1))
+            })
+            .collect();
+        if rows.is_empty() {
+            return Ok(arrow::array::new_empty_array(&arrow));
+        }
+        let parts: Vec<&dyn Array> = rows.iter().map(AsRef::as_ref).collect();
+        Ok(arrow::compute::concat(&parts)?)
+    })
 }
 
 fn map(key: Convert, value: Convert, to: &T) -> Convert {

@@ -8,7 +8,7 @@ use hurtig_graph::LogicalType as T;
 
 use super::decimal::{POWERS_OF_TEN, decimal_to_double, double_to_decimal, rescale};
 use super::no_cast;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::expr::value::{Kernel, Value, argument, retype};
 
 /// Applies `f` to the array of the only argument.
@@ -40,8 +40,8 @@ pub(super) fn cast(from: &T, to: &T) -> Result<Kernel> {
                 T::Int => to_decimal::<Int32Type>(to, move |v| integer(v.into())),
                 T::BigInt if p >= 19 + s => widen_to_decimal::<Int64Type>(to, s),
                 T::BigInt => to_decimal::<Int64Type>(to, move |v| integer(v.into())),
-                T::Float => to_decimal::<Float32Type>(to, move |v| double_to_decimal(f64::from(v), p, s)),
-                T::Double => to_decimal::<Float64Type>(to, move |v| double_to_decimal(v, p, s)),
+                T::Float => float_to_decimal::<Float32Type>(to, p, s),
+                T::Double => float_to_decimal::<Float64Type>(to, p, s),
                 _ => return Err(no_cast(from, to)),
             }
         }
@@ -86,6 +86,29 @@ fn to_decimal<A: ArrowPrimitiveType>(to: &T, f: impl Fn(A::Native) -> Option<i12
     whole(move |array| {
         let array: PrimitiveArray<Decimal128Type> = array.as_primitive::<A>().unary_opt(&f);
         retype(Arc::new(array), &arrow)
+    })
+}
+
+/// NaN and the infinities have no digits: they fail the job.
+fn float_to_decimal<A: ArrowPrimitiveType>(to: &T, precision: u8, scale: u8) -> Kernel
+where
+    A::Native: Into<f64>,
+{
+    let arrow = to.to_arrow();
+    let name = to.to_string();
+    whole(move |array| {
+        let floats = array.as_primitive::<A>();
+        let decimals = floats
+            .iter()
+            .map(|v| match v.map(Into::<f64>::into) {
+                Some(v) if !v.is_finite() => {
+                    Err(EngineError::Runtime(format!("cannot cast {v} to {name}: filter it out before")))
+                }
+                Some(v) => Ok(double_to_decimal(v, precision, scale)),
+                None => Ok(None),
+            })
+            .collect::<Result<PrimitiveArray<Decimal128Type>>>()?;
+        retype(Arc::new(decimals), &arrow)
     })
 }
 
