@@ -3,15 +3,21 @@
 
 use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::DataType as ArrowType;
 use hurtig_connectors::Connectors;
 use hurtig_connectors::connector::{SinkConnector, SourceConnector};
+use hurtig_engine::EngineError;
+use hurtig_engine::expr::ScalarFunction;
 use hurtig_engine::registry::OperatorFactory;
-use hurtig_graph::ErrorKind;
+use hurtig_graph::{DataType, ErrorKind};
 use hurtig_graph::config::{self, Configuration, keys};
+use hurtig_sql::FunctionSignature;
 
 use crate::client::{Client, JobHandle};
 use crate::dataflow::Dataflow;
 use crate::error::{Error, Result};
+use crate::extensions::ExtensionError;
 use crate::metrics::RenderMetrics;
 use crate::runtime::OwnRuntime;
 use crate::server::{JobManagerServer, ServerOptions, TaskManagerServer};
@@ -42,7 +48,7 @@ impl Cluster {
     /// # Errors
     /// A configuration value that cannot be.
     pub fn sql(&self, configuration: Configuration) -> Result<SqlSession> {
-        SqlSession::new(self.client.clone(), Arc::new(Connectors::default()), configuration)
+        SqlSession::new(self.client.clone(), Arc::new(Connectors::default()), Arc::default(), configuration)
     }
 
     /// Starts a job.
@@ -96,16 +102,17 @@ impl Servers {
 }
 
 /// What an embedded cluster is made of.
-#[derive(Clone)]
 pub struct EmbeddedClusterBuilder {
     options: ServerOptions,
     task_managers: usize,
+    /// The first thing that was wrong in what was set; told at the start.
+    wrong: Option<Error>,
 }
 
 impl EmbeddedCluster {
     /// One TaskManager with as many slots as the machine has cores, the built-in connectors.
     pub fn builder() -> EmbeddedClusterBuilder {
-        EmbeddedClusterBuilder { options: ServerOptions::default(), task_managers: 1 }
+        EmbeddedClusterBuilder { options: ServerOptions::default(), task_managers: 1, wrong: None }
     }
 
     /// For job graphs, and for what runs already.
@@ -129,8 +136,9 @@ impl EmbeddedCluster {
     /// # Errors
     /// A configuration value that cannot be.
     pub fn sql(&self, configuration: Configuration) -> Result<SqlSession> {
-        let connectors = Arc::new(self.options.extensions.connectors.clone());
-        SqlSession::new(self.client.clone(), connectors, configuration)
+        let extensions = &self.options.extensions;
+        let connectors = Arc::new(extensions.connectors.clone());
+        SqlSession::new(self.client.clone(), connectors, Arc::new(extensions.functions.clone()), configuration)
     }
 
     /// Starts a job.
@@ -205,6 +213,25 @@ impl EmbeddedClusterBuilder {
         self
     }
 
+    /// Adds a scalar function for SQL text everywhere. Types are written as in SQL; `compute` gets
+    /// one array for each argument, of the types' Arrow form, and gives one of the same length.
+    #[must_use]
+    pub fn function<F>(mut self, name: &str, arguments: &[&str], result: &str, compute: F) -> Self
+    where
+        F: Fn(&[ArrayRef]) -> Result<ArrayRef, ExtensionError> + Send + Sync + 'static,
+    {
+        let types = arguments.iter().map(|t| DataType::parse(t)).collect::<Result<Vec<_>, _>>();
+        match (types, DataType::parse(result)) {
+            (Ok(arguments), Ok(result)) => {
+                let arrow = result.logical.to_arrow();
+                self.options.extensions.functions.register(name, FunctionSignature { arguments, result });
+                self.options.extensions.kernels.push((name.to_owned(), kernel(name, arrow, compute)));
+            }
+            (Err(error), _) | (_, Err(error)) => drop(self.wrong.get_or_insert(error.into())),
+        }
+        self
+    }
+
     /// Serves metrics by the recorder that the caller has installed.
     #[must_use]
     pub fn metrics(mut self, render: RenderMetrics) -> Self {
@@ -217,6 +244,9 @@ impl EmbeddedClusterBuilder {
     /// # Errors
     /// A configuration that is not valid, a lack of ports or files.
     pub async fn start(mut self) -> Result<EmbeddedCluster> {
+        if let Some(error) = self.wrong {
+            return Err(error);
+        }
         let configuration = &mut self.options.configuration;
         config::first_error(&config::check(configuration))?;
         // Clusters of one process share nothing: any port, folders of their own.
@@ -240,4 +270,24 @@ impl EmbeddedClusterBuilder {
         let client = runtime.run(Client::on(runtime.clone(), address)).await?;
         Ok(EmbeddedCluster { servers, client, options: self.options, runtime })
     }
+}
+
+/// The function of a user as the engine calls it: errors say which function, and the result is
+/// checked.
+fn kernel<F>(name: &str, result: ArrowType, compute: F) -> ScalarFunction
+where
+    F: Fn(&[ArrayRef]) -> Result<ArrayRef, ExtensionError> + Send + Sync + 'static,
+{
+    let name = name.to_owned();
+    Arc::new(move |arguments, rows| {
+        let computed = compute(arguments).map_err(|e| EngineError::Runtime(format!("{name}: {e}")))?;
+        if computed.len() != rows || *computed.data_type() != result {
+            return Err(EngineError::Runtime(format!(
+                "{name} gave {} values of {} for {rows} rows of {result}",
+                computed.len(),
+                computed.data_type()
+            )));
+        }
+        Ok(computed)
+    })
 }

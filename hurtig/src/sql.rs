@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hurtig_graph::RowSchema;
 use hurtig_graph::config::Configuration;
 use hurtig_graph::connector::ConnectorCatalog;
-use hurtig_sql::{ChangelogMode, Session, StatementResult};
+use hurtig_sql::{ChangelogMode, Session, StatementResult, UserFunctions};
 
 pub use hurtig_sql::{ScriptStatement, TableResult, split_script};
 
@@ -46,9 +46,11 @@ impl SqlSession {
     pub(crate) fn new(
         client: Client,
         connectors: Arc<dyn ConnectorCatalog>,
+        functions: Arc<UserFunctions>,
         configuration: Configuration,
     ) -> Result<SqlSession> {
-        Ok(SqlSession { session: Session::with_configuration(connectors, configuration)?, client })
+        let session = Session::with_configuration(connectors, configuration)?.with_functions(functions);
+        Ok(SqlSession { session, client })
     }
 
     /// The settings as they are now.

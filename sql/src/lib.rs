@@ -31,4 +31,4 @@ pub use error::{Position, SqlError};
 pub use parser::{ScriptStatement, split_script};
 pub use planner::ChangelogMode;
 pub use resolver::SqlResolver;
-pub use session::{Session, SessionSettings, StatementResult, TableResult};
+pub use session::{FunctionSignature, Session, SessionSettings, StatementResult, TableResult, UserFunctions};

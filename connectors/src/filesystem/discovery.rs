@@ -11,12 +11,17 @@ use super::split::{FileSplit, WHOLE};
 use crate::error::{Error, Result};
 use crate::formats::Format;
 
+/// Whether there is something at the table's path.
+pub fn check_path(options: &FilesystemOptions) -> Result<std::fs::Metadata> {
+    let path = &options.path;
+    std::fs::metadata(path).map_err(|e| Error::io(format_args!("path '{}' cannot be read", path.display()), &e))
+}
+
 /// The splits of the table, in the order of file names. Files and folders whose names begin with
 /// `.` or `_` are hidden.
 pub fn discover(options: &FilesystemOptions) -> Result<Vec<FileSplit>> {
     let root = &options.path;
-    let metadata =
-        std::fs::metadata(root).map_err(|e| Error::io(format_args!("path '{}' cannot be read", root.display()), &e))?;
+    let metadata = check_path(options)?;
     let mut files = Vec::new();
     if metadata.is_dir() {
         list(root, &mut files)?;

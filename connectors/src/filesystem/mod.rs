@@ -188,7 +188,8 @@ impl SourceConnector for FilesystemConnector {
     }
 
     fn coordinator(&self, options: &Options) -> Result<Option<Box<dyn OperatorCoordinator>>, ConnectorError> {
-        FilesystemOptions::read(options)?;
+        // Before there is a job: a path that is not there is the commonest mistake.
+        discovery::check_path(&FilesystemOptions::read(options)?)?;
         Ok(Some(Box::new(enumerator::FileEnumerator::default())))
     }
 

@@ -10,7 +10,7 @@ use hurtig_graph::job::ExprResolver;
 use hurtig_scheduler::shell::{JobManagerServices, SqlHandler, SqlPlan, StorageFactory};
 use hurtig_scheduler::storage::CheckpointStorage;
 use hurtig_scheduler::{JobManager, JobManagerConfig, SchedulerError};
-use hurtig_sql::{Session, SqlError, SqlResolver, StatementResult, split_script};
+use hurtig_sql::{Session, SqlError, SqlResolver, StatementResult, UserFunctions, split_script};
 use hurtig_state::storage::ObjectStores;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -87,6 +87,7 @@ impl JobManagerServer {
 
 fn services(options: &ServerOptions, runtime: &tokio::runtime::Handle) -> JobManagerServices {
     let connectors = Arc::new(options.extensions.connectors.clone());
+    let functions = Arc::new(options.extensions.functions.clone());
     let runtime = runtime.clone();
     let storage: StorageFactory = Arc::new(move |job: &JobId, folder: &str, configuration: &Configuration| {
         let stores = Arc::new(ObjectStores::new(configuration.clone(), Some(runtime.clone())));
@@ -94,9 +95,9 @@ fn services(options: &ServerOptions, runtime: &tokio::runtime::Handle) -> JobMan
     });
     JobManagerServices {
         catalog: connectors.clone(),
-        resolver: Arc::new(SqlResolver) as Arc<dyn ExprResolver>,
+        resolver: Arc::new(SqlResolver::new(functions.clone())) as Arc<dyn ExprResolver>,
         storage,
-        sql: Some(Arc::new(Scripts { connectors })),
+        sql: Some(Arc::new(Scripts { connectors, functions })),
         routes: Some(Box::new(add_services)),
     }
 }
@@ -124,12 +125,13 @@ fn add_services(routes: Routes) -> Routes {
 /// SQL scripts sent to the JobManager: one session each.
 struct Scripts {
     connectors: Arc<Connectors>,
+    functions: Arc<UserFunctions>,
 }
 
 impl SqlHandler for Scripts {
     fn plan(&self, sql: &str, configuration: &Configuration) -> Result<SqlPlan, SchedulerError> {
-        let mut session =
-            Session::with_configuration(self.connectors.clone(), configuration.clone()).map_err(sql_error)?;
+        let session = Session::with_configuration(self.connectors.clone(), configuration.clone());
+        let mut session = session.map_err(sql_error)?.with_functions(self.functions.clone());
         let mut plan = SqlPlan::default();
         for statement in split_script(sql) {
             plan.result_schema = None;

@@ -12,8 +12,10 @@ pub use taskmanager::TaskManagerServer;
 use std::sync::Arc;
 
 use hurtig_connectors::Connectors;
+use hurtig_engine::expr::ScalarFunction;
 use hurtig_engine::registry::{OperatorFactory, OperatorRegistry};
 use hurtig_graph::config::Configuration;
+use hurtig_sql::UserFunctions;
 
 use crate::dataflow::{CLOSURE_FACTORY, Closures};
 use crate::metrics::RenderMetrics;
@@ -37,6 +39,10 @@ pub struct Extensions {
     pub(crate) connectors: Connectors,
     pub(crate) operators: Vec<(String, OperatorFactory)>,
     pub(crate) closures: Closures,
+    /// Signatures of scalar functions, for SQL.
+    pub(crate) functions: UserFunctions,
+    /// What they compute, for the TaskManagers.
+    pub(crate) kernels: Vec<(String, ScalarFunction)>,
 }
 
 impl Extensions {
@@ -46,6 +52,9 @@ impl Extensions {
         self.connectors.register(&mut registry);
         for (name, factory) in &self.operators {
             registry.register_operator(name.clone(), factory.clone());
+        }
+        for (name, kernel) in &self.kernels {
+            registry.register_function(name, kernel.clone());
         }
         registry.register_operator(CLOSURE_FACTORY, self.closures.factory());
         Arc::new(registry)

@@ -108,7 +108,8 @@ mod tests {
         assert!(matches!(storage.swap_head(&head(2), None).await, Err(StorageError::Conflict(_))));
         let second = storage.swap_head(&head(2), Some(&first)).await.unwrap();
         assert!(matches!(storage.swap_head(&head(3), Some(&first)).await, Err(StorageError::Conflict(_))));
-        assert_eq!(storage.load_head().await.unwrap(), Some((head(2), second)));
+        let (found, version) = storage.load_head().await.unwrap().unwrap();
+        assert_eq!((found.epoch, version), (2, second));
     }
 
     #[tokio::test]

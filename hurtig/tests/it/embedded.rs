@@ -10,6 +10,7 @@ use hurtig::arrow::compute::concat_batches;
 use hurtig::arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use hurtig::dataflow::{Aggregate, Dataflow, Table};
 use hurtig::extensions::{FnSink, FnSource};
+use hurtig::sql::SqlResult;
 use hurtig::{Batch, EmbeddedCluster, ErrorKind};
 
 /// Columns `user` STRING, `n` BIGINT, `at` TIMESTAMP(3).
@@ -88,6 +89,32 @@ async fn an_own_sink_gets_what_a_closure_made_of_every_batch() {
         .sink(Table::new("sum"));
     cluster.execute(&flow).await.unwrap().wait().await.unwrap();
     assert_eq!(sum.load(Ordering::SeqCst), 42);
+}
+
+#[tokio::test]
+async fn an_own_function_is_there_in_dataflows_and_in_sql() {
+    let cluster = EmbeddedCluster::builder()
+        .source("clicks", FnSource::of_batches(vec![clicks(&[("ann", 20, 0), ("bob", 1, 0)])]))
+        .function("half", &["BIGINT"], "BIGINT", |arguments| {
+            let halved: Int64Array = arguments[0].as_primitive::<Int64Type>().unary(|n| n / 2);
+            Ok(Arc::new(halved))
+        })
+        .start()
+        .await
+        .unwrap();
+    let flow = Dataflow::new("halves");
+    flow.source(clicks_table()).filter("HALF(n) > 5").map([("h", "half(n)")]).collect();
+    let rows = cluster.execute(&flow).await.unwrap().results().await.unwrap().collect().await.unwrap();
+    assert_eq!(all_rows(&rows).column(0).as_primitive::<Int64Type>().values(), &[10]);
+
+    let mut session = cluster.sql(hurtig::Configuration::default()).unwrap();
+    let table = "CREATE TABLE c (`user` STRING, n BIGINT, `at` TIMESTAMP(3)) WITH ('connector' = 'clicks')";
+    session.execute(table).await.unwrap();
+    let SqlResult::Query(query) = session.execute("SELECT half(n + 2) FROM c").await.unwrap() else { panic!() };
+    let rows = all_rows(&query.rows.collect().await.unwrap());
+    assert_eq!(rows.column(0).as_primitive::<Int64Type>().values(), &[11, 1]);
+    let error = session.execute("SELECT half(`user`) FROM c").await.err().unwrap();
+    assert!(error.to_string().contains("HALF takes (BIGINT), not (STRING)"), "{error}");
 }
 
 #[tokio::test]

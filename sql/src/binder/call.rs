@@ -5,10 +5,11 @@ use sqlparser::ast::{Expr as Ast, Function, FunctionArg, FunctionArgExpr, Functi
 
 use super::expr::Binder;
 use super::operators::{arithmetic, case, cast, coalesce, comparison, condition, unify};
-use super::types::length;
+use super::types::{implicit_cast_allowed, length};
 use super::{collection, literal};
 use crate::error::SqlError;
 use crate::functions;
+use crate::session::FunctionSignature;
 
 /// A scalar function call.
 pub(super) fn function(binder: &mut Binder<'_, '_>, function: &Function) -> Result<Expr, SqlError> {
@@ -34,10 +35,40 @@ pub(super) fn function(binder: &mut Binder<'_, '_>, function: &Function) -> Resu
     };
     match special(&name, arguments)? {
         Special::Done(expr) => Ok(*expr),
-        Special::Other(arguments) => functions::call(&name, arguments).unwrap_or_else(|| {
-            Err(SqlError::validation(format!("there is no function {name}: check its spelling, or register it")))
-        }),
+        Special::Other(arguments) => match functions::call(&name, arguments.clone()) {
+            Some(bound) => bound,
+            None => match binder.scope.session.functions().get(&name) {
+                Some(signature) => user_function(&name, signature, arguments),
+                None => {
+                    Err(SqlError::validation(format!("there is no function {name}: check its spelling, or register it")))
+                }
+            },
+        },
     }
+}
+
+/// A function that the program around Hurtig has registered.
+fn user_function(name: &str, signature: &FunctionSignature, arguments: Vec<Expr>) -> Result<Expr, SqlError> {
+    let fits = arguments.len() == signature.arguments.len()
+        && arguments.iter().zip(&signature.arguments).all(|(a, wanted)| {
+            a.data_type.logical == wanted.logical || implicit_cast_allowed(&a.data_type.logical, &wanted.logical)
+        });
+    if !fits {
+        let list = |types: &mut dyn Iterator<Item = &DataType>| {
+            types.map(|t| t.logical.to_string()).collect::<Vec<_>>().join(", ")
+        };
+        return Err(SqlError::validation(format!(
+            "{name} takes ({}), not ({})",
+            list(&mut signature.arguments.iter()),
+            list(&mut arguments.iter().map(|a| &a.data_type))
+        )));
+    }
+    let cast = |(argument, wanted): (Expr, &DataType)| {
+        let nullable = argument.data_type.nullable;
+        argument.cast_to(wanted.with_nullable(nullable))
+    };
+    let arguments = arguments.into_iter().zip(&signature.arguments).map(cast).collect();
+    Ok(Expr::call(name, arguments, signature.result.clone()))
 }
 
 /// The arguments, none of them named, `*` or DISTINCT.

@@ -52,6 +52,21 @@ fn shown(text: &str) -> String {
 }
 
 #[test]
+fn user_functions_are_found_after_built_in_ones_and_their_arguments_are_cast() {
+    let ty = |text| DataType::parse(text).unwrap();
+    let mut functions = UserFunctions::default();
+    for name in ["twice", "upper"] {
+        functions.register(name, FunctionSignature { arguments: vec![ty("BIGINT")], result: ty("BIGINT") });
+    }
+    let session = SessionSettings::default().with_functions(functions.into());
+    let bind = |text| bind_scalar(&parse(text), &Scope { columns: columns(), session: &session });
+    assert_eq!(bind("Twice(i)").unwrap().to_string(), "TWICE(CAST($0 AS BIGINT))");
+    assert_eq!(bind("twice(s)").unwrap_err().to_string(), "TWICE takes (BIGINT), not (STRING)");
+    assert_eq!(bind("twice(i, i)").unwrap_err().to_string(), "TWICE takes (BIGINT), not (INT, INT)");
+    assert_eq!(bind("UPPER(s)").unwrap().to_string(), "UPPER($4)");
+}
+
+#[test]
 fn operators_insert_their_casts() {
     for (text, expected) in [
         ("i + 1", "($0 + 1) :: INT"),

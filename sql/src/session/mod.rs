@@ -4,6 +4,7 @@ mod ddl;
 mod result;
 mod settings;
 mod show;
+mod user_functions;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use hurtig_graph::connector::ConnectorCatalog;
 
 pub use result::{StatementResult, TableResult};
 pub use settings::{LOCAL_TIME_ZONE, SessionSettings};
+pub use user_functions::{FunctionSignature, UserFunctions};
 
 use crate::catalog::Catalog;
 use crate::error::SqlError;
@@ -58,6 +60,14 @@ impl Session {
     ) -> Result<Session, SqlError> {
         let settings = SessionSettings::new(configuration)?;
         Ok(Session { initial: settings.clone(), settings, ..Session::new(connectors) })
+    }
+
+    /// The same session with user-defined functions.
+    #[must_use]
+    pub fn with_functions(mut self, functions: Arc<UserFunctions>) -> Session {
+        self.settings = self.settings.with_functions(functions.clone());
+        self.initial = self.initial.with_functions(functions);
+        self
     }
 
     /// The settings as they are now.

@@ -1,7 +1,10 @@
 //! What `SET` and `RESET` change: configuration keys of the session and what follows from them.
 
+use std::sync::Arc;
+
 use hurtig_graph::config::Configuration;
 
+use super::user_functions::UserFunctions;
 use crate::error::SqlError;
 
 /// Flink's key of the session's time zone.
@@ -12,11 +15,16 @@ pub const LOCAL_TIME_ZONE: &str = "table.local-time-zone";
 pub struct SessionSettings {
     configuration: Configuration,
     time_zone: String,
+    functions: Arc<UserFunctions>,
 }
 
 impl Default for SessionSettings {
     fn default() -> Self {
-        SessionSettings { configuration: Configuration::default(), time_zone: "UTC".to_owned() }
+        SessionSettings {
+            configuration: Configuration::default(),
+            time_zone: "UTC".to_owned(),
+            functions: Arc::default(),
+        }
     }
 }
 
@@ -30,7 +38,17 @@ impl SessionSettings {
             Some(zone) if !zone.eq_ignore_ascii_case("default") => check_time_zone(zone)?,
             _ => "UTC".to_owned(),
         };
-        Ok(SessionSettings { configuration, time_zone })
+        Ok(SessionSettings { configuration, time_zone, functions: Arc::default() })
+    }
+
+    /// The same settings with user-defined functions.
+    pub fn with_functions(self, functions: Arc<UserFunctions>) -> SessionSettings {
+        SessionSettings { functions, ..self }
+    }
+
+    /// The user-defined functions.
+    pub fn functions(&self) -> &UserFunctions {
+        &self.functions
     }
 
     /// The keys as set.
@@ -69,7 +87,7 @@ impl SessionSettings {
     pub fn with(&self, key: &str, value: &str) -> Result<SessionSettings, SqlError> {
         let mut configuration = self.configuration.clone();
         configuration.set(key, value);
-        SessionSettings::new(configuration)
+        Ok(SessionSettings::new(configuration)?.with_functions(self.functions.clone()))
     }
 
     /// Settings without `key`.
@@ -79,7 +97,7 @@ impl SessionSettings {
     pub fn without(&self, key: &str) -> Result<SessionSettings, SqlError> {
         let mut values = self.configuration.as_map().clone();
         values.remove(key);
-        SessionSettings::new(Configuration::from_map(values))
+        Ok(SessionSettings::new(Configuration::from_map(values))?.with_functions(self.functions.clone()))
     }
 }
 
