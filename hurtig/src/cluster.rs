@@ -10,8 +10,8 @@ use hurtig_connectors::connector::{SinkConnector, SourceConnector};
 use hurtig_engine::EngineError;
 use hurtig_engine::expr::ScalarFunction;
 use hurtig_engine::registry::OperatorFactory;
-use hurtig_graph::{DataType, ErrorKind};
 use hurtig_graph::config::{self, Configuration, keys};
+use hurtig_graph::{DataType, ErrorKind};
 use hurtig_sql::FunctionSignature;
 
 use crate::client::{Client, JobHandle};

@@ -105,7 +105,8 @@ fn graph(session: &mut Session, script: &str) -> v1::JobGraph {
 /// The graph as the JobManager makes it ready: refused when anything in it does not fit.
 fn plan(graph: &v1::JobGraph) -> hurtig_graph::job::JobPlan {
     let cluster = hurtig_graph::config::Configuration::default();
-    hurtig_graph::job::plan(graph, &crate::SqlResolver, &cluster).unwrap_or_else(|e| panic!("{e}: {:#?}", shape(graph)))
+    hurtig_graph::job::plan(graph, &crate::SqlResolver::default(), &cluster)
+        .unwrap_or_else(|e| panic!("{e}: {:#?}", shape(graph)))
 }
 
 /// The vertices of a graph as `uid: name`, and its edges.

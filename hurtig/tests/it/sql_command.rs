@@ -78,7 +78,7 @@ fn mistakes_give_one_clear_message_and_their_exit_code() {
         (format!("{table} SELEC id FROM orders;"), 2, "line 1"),
         ("SELECT * FROM missing;".to_owned(), 3, "missing"),
         (table.replace("'csv'", "'csw'") + " SELECT * FROM orders;", 3, "csw"),
-        (table.replace("orders.csv", "nowhere.csv") + " SELECT * FROM orders;", 6, "nowhere.csv"),
+        (table.replace("orders.csv", "nowhere.csv") + " SELECT * FROM orders;", 8, "nowhere.csv"),
         (
             "SET 'execution.checkpointing.intervall' = '1 s'; SELECT 1;".to_owned(),
             5,

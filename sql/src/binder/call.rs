@@ -39,9 +39,9 @@ pub(super) fn function(binder: &mut Binder<'_, '_>, function: &Function) -> Resu
             Some(bound) => bound,
             None => match binder.scope.session.functions().get(&name) {
                 Some(signature) => user_function(&name, signature, arguments),
-                None => {
-                    Err(SqlError::validation(format!("there is no function {name}: check its spelling, or register it")))
-                }
+                None => Err(SqlError::validation(format!(
+                    "there is no function {name}: check its spelling, or register it"
+                ))),
             },
         },
     }

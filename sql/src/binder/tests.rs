@@ -6,7 +6,7 @@ use sqlparser::parser::Parser;
 
 use super::{BoundAggregate, Scope, ScopeColumn, bind_scalar, bind_with_aggregates};
 use crate::error::SqlError;
-use crate::session::SessionSettings;
+use crate::session::{FunctionSignature, SessionSettings, UserFunctions};
 
 const COLUMNS: [(&str, &str); 9] = [
     ("i", "INT"),
@@ -61,8 +61,8 @@ fn user_functions_are_found_after_built_in_ones_and_their_arguments_are_cast() {
     let session = SessionSettings::default().with_functions(functions.into());
     let bind = |text| bind_scalar(&parse(text), &Scope { columns: columns(), session: &session });
     assert_eq!(bind("Twice(i)").unwrap().to_string(), "TWICE(CAST($0 AS BIGINT))");
-    assert_eq!(bind("twice(s)").unwrap_err().to_string(), "TWICE takes (BIGINT), not (STRING)");
-    assert_eq!(bind("twice(i, i)").unwrap_err().to_string(), "TWICE takes (BIGINT), not (INT, INT)");
+    assert_eq!(bind("twice(s)").unwrap_err().to_string(), "line 1, column 1: TWICE takes (BIGINT), not (STRING)");
+    assert_eq!(bind("twice(i, i)").unwrap_err().to_string(), "line 1, column 1: TWICE takes (BIGINT), not (INT, INT)");
     assert_eq!(bind("UPPER(s)").unwrap().to_string(), "UPPER($4)");
 }
 
