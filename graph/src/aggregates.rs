@@ -126,7 +126,7 @@ impl AggregateFunction {
             Self::Min if !retracts && comparable(ty) => Some(vec![("min", ty.clone())]),
             Self::Max if !retracts && comparable(ty) => Some(vec![("max", ty.clone())]),
             Self::StddevPop | Self::StddevSamp | Self::VarPop | Self::VarSamp if ty.is_numeric() => {
-                let sums = if ty.is_integer() { LogicalType::BigInt } else { LogicalType::Double };
+                let sums = if ty.is_integer() { LogicalType::Decimal(38, 0) } else { LogicalType::Double };
                 Some(vec![("count", LogicalType::BigInt), ("sum", sums.clone()), ("squares", sums)])
             }
             _ => None,
@@ -335,8 +335,8 @@ mod tests {
                 "x$sum DECIMAL(38, 2)",
                 "x$count BIGINT",
                 "x$count BIGINT",
-                "x$sum BIGINT",
-                "x$squares BIGINT",
+                "x$sum DECIMAL(38, 0)",
+                "x$squares DECIMAL(38, 0)",
                 "$rows BIGINT NOT NULL",
                 "$slice_end BIGINT NOT NULL"
             ]

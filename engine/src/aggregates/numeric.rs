@@ -1,8 +1,8 @@
 //! COUNT, SUM, AVG and the variances.
 //!
 //! Integers add up in i64 and wrap, as Flink's do in the result's type (wrapping is the same in
-//! either width). SUM of FLOAT adds in single precision. Variances of integers follow Flink's
-//! rewriting: sums and products in the argument's type, whole-number divisions.
+//! either width). SUM of FLOAT adds in single precision. Variances of integers are computed exactly
+//! and truncated to the result's type, those of decimals in double precision.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub(super) fn create(spec: &AggregateSpec) -> Result<Box<dyn Accumulator>> {
             Representation::Decimal => Ok(Grouped::boxed(Sum::<i128>::new(average, result, argument), false)),
             _ => Err(unfit(spec)),
         },
-        (function, Representation::Int) => Ok(Grouped::boxed(Variance::<i64>::new(function, result, argument), false)),
+        (function, Representation::Int) => Ok(Grouped::boxed(Variance::<i128>::new(function, result, argument), false)),
         (function, Representation::Float | Representation::Decimal) => {
             Ok(Grouped::boxed(Variance::<f64>::new(function, result, argument), false))
         }
@@ -318,27 +318,26 @@ trait Moment: Number {
     /// The column as this number (decimals as f64).
     fn widen(array: &ArrayRef) -> Result<(ScalarBuffer<Self>, Option<NullBuffer>)>;
     fn square(self) -> Self;
-    /// (squares - sum² / count) / denominator, by the rules of the argument's type.
-    fn variance(state: &VarianceState<Self>, denominator: i64, argument: &DataType) -> f64;
+    /// (squares - sum² / count) / denominator.
+    fn variance(state: &VarianceState<Self>, denominator: i64) -> f64;
 }
 
-impl Moment for i64 {
+impl Moment for i128 {
     fn widen(array: &ArrayRef) -> Result<(ScalarBuffer<Self>, Option<NullBuffer>)> {
-        int_values(array)
+        let (values, nulls) = int_values(array)?;
+        Ok((values.iter().map(|&v| i128::from(v)).collect(), nulls))
     }
     fn square(self) -> Self {
-        self.wrapping_mul(self)
+        self.saturating_mul(self)
     }
-    fn variance(state: &VarianceState<Self>, denominator: i64, argument: &DataType) -> f64 {
-        let wrap = |v: i64| match argument {
-            DataType::Int8 => i64::from(v as i8),
-            DataType::Int16 => i64::from(v as i16),
-            DataType::Int32 => i64::from(v as i32),
-            _ => v,
+    fn variance(state: &VarianceState<Self>, denominator: i64) -> f64 {
+        let count = i128::from(state.count);
+        let exact = state.sum.checked_mul(state.sum).zip(state.squares.checked_mul(count));
+        let difference = match exact {
+            Some((square, squares)) => (squares - square) as f64 / count as f64,
+            None => state.squares as f64 - state.sum as f64 * (state.sum as f64 / count as f64),
         };
-        let sum = wrap(state.sum);
-        let difference = wrap(state.squares).wrapping_sub(wrap(sum.wrapping_mul(sum)) / state.count);
-        (difference / denominator) as f64
+        difference / denominator as f64
     }
 }
 
@@ -356,7 +355,7 @@ impl Moment for f64 {
     fn square(self) -> Self {
         self * self
     }
-    fn variance(state: &VarianceState<Self>, denominator: i64, _: &DataType) -> f64 {
+    fn variance(state: &VarianceState<Self>, denominator: i64) -> f64 {
         (state.squares - state.sum * state.sum / state.count as f64) / denominator as f64
     }
 }
@@ -403,7 +402,7 @@ impl<N: Moment> Function for Variance<N> {
         let results = groups.iter().map(|&g| states.get(g)).map(|state| {
             let denominator = state.count - i64::from(self.sample);
             (denominator > 0).then(|| {
-                let variance = N::variance(state, denominator, &self.argument);
+                let variance = N::variance(state, denominator);
                 if self.root { variance.sqrt() } else { variance }
             })
         });
@@ -422,7 +421,7 @@ impl<N: Moment> Function for Variance<N> {
         let ty = if matches!(self.argument, DataType::Float32 | DataType::Float64 | DataType::Decimal128(..)) {
             DataType::Float64
         } else {
-            DataType::Int64
+            DataType::Decimal128(38, 0)
         };
         Ok(vec![
             Arc::new(Int64Array::from(counts)),

@@ -69,6 +69,8 @@ fn averages_of_integers_truncate_and_of_decimals_round() {
 fn variances_of_integers_are_integers() {
     assert_eq!(result("VAR_POP", "INT", &["10", "20"]), "25");
     assert_eq!(result("STDDEV_POP", "INT", &["10", "20"]), "5");
+    // 15.333 before truncation.
+    assert_eq!(result("VAR_SAMP", "BIGINT", &["9000000000", "9000000004", "9000000007", "9000000009"]), "15");
     assert_eq!(result("VAR_SAMP", "INT", &["10"]), "null");
     assert_eq!(result("VAR_SAMP", "DOUBLE", &["1", "2", "3"]), "1.0");
     assert_eq!(result("VARIANCE", "DOUBLE", &["1", "2", "+I(8)", "-D(8)", "3"]), "1.0");

@@ -200,6 +200,13 @@ impl Operator for LocalAggregate {
         self.flush(out)
     }
 
+    fn idle(&mut self, idle: bool, out: &mut dyn Collector) -> Result<()> {
+        // Behind the mark of idleness no row may follow.
+        while idle && self.flush(out)? == Flow::More {}
+        out.idle(idle);
+        Ok(())
+    }
+
     fn next_timer_ms(&self) -> Option<i64> {
         (self.rows > 0).then(|| self.first_row_ms.saturating_add(LINGER_MS))
     }

@@ -5,7 +5,7 @@
 //! | `calc` | filter and projection |
 //! | `watermark` | watermarks from rowtimes |
 //! | `group_aggregate` | GROUP BY: an updating result |
-//! | `window_aggregate` | GROUP BY with a window: one row a key and window |
+//! | `window_aggregate`, `window_state` | GROUP BY with a window: one row a key and window |
 //! | `local_aggregate` | both, before a shuffle |
 //! | `window_function` | window table functions on their own |
 //! | [`keys`], [`group_store`] | groups in memory, frozen at checkpoints |
@@ -26,6 +26,7 @@ mod union;
 mod watermark;
 mod window_aggregate;
 mod window_function;
+mod window_state;
 pub mod windows;
 
 use arrow::array::UInt8Array;

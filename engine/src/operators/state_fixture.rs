@@ -3,14 +3,17 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use hurtig_graph::RowSchema;
+use hurtig_graph::key_groups::key_group_of_hash;
 use hurtig_proto::v1::KeyedSnapshot;
 use hurtig_state::backend::{BackendConfig, KeyedBackend, SharedRocks, SharedRocksConfig, SnapshotTarget};
+use hurtig_state::hash::hash_columns;
 use hurtig_state::local::TaskName;
 use hurtig_state::storage::ObjectStores;
 
 use super::testing::{Harness, HarnessConfig};
+use crate::batch::Batch;
 use crate::operator::{Operator, RestoredState};
-use hurtig_graph::RowSchema;
 
 /// Folders, databases and object stores of a test.
 pub(crate) struct StateFixture {
@@ -67,7 +70,18 @@ impl StateFixture {
         input: &RowSchema,
         checkpoint: Option<&Checkpoint>,
     ) -> (Harness, Arc<KeyedBackend>) {
-        let keyed = self.backend((0, 127), checkpoint.as_slice());
+        self.open_range((0, 127), operator, input, checkpoint)
+    }
+
+    /// The same for a subtask with these key groups.
+    pub(crate) fn open_range(
+        &self,
+        key_groups: (u32, u32),
+        operator: Box<dyn Operator>,
+        input: &RowSchema,
+        checkpoint: Option<&Checkpoint>,
+    ) -> (Harness, Arc<KeyedBackend>) {
+        let keyed = self.backend(key_groups, checkpoint.as_slice());
         let mut config = HarnessConfig::fresh(vec![input.clone()]);
         config.keyed = Arc::clone(&keyed);
         config.restored = checkpoint.map(|c| c.restored.clone()).unwrap_or_default();
@@ -83,6 +97,16 @@ impl StateFixture {
         let restored = RestoredState { checkpoint: number, lists: snapshot.lists, watermark_ms: snapshot.watermark_ms };
         Checkpoint { number, keyed: state, restored }
     }
+}
+
+/// The rows of `batch` whose key (the first column) is in key groups of the range.
+pub(crate) fn rows_of_key_groups(batch: &Batch, key_groups: (u32, u32)) -> Batch {
+    let hashes = hash_columns(&[batch.column(0).clone()]);
+    let mine = hashes.iter().map(|&h| {
+        let key_group = key_group_of_hash(h, 128);
+        Some(key_group >= key_groups.0 && key_group <= key_groups.1)
+    });
+    batch.filter(&mine.collect()).unwrap()
 }
 
 /// Deterministic random numbers.

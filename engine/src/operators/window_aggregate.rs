@@ -6,9 +6,7 @@
 //! has fired; if only some have, it counts in the others. Windows without rows emit nothing. Output
 //! is ordered by window end, then by the key's first arrival.
 //!
-//! State: a time cell, keys `[slice end][key]`. After a restore a slice's entries are looked up as
-//! rows touch their keys, and read whole when a window that holds them fires; until then the task
-//! knows only the earliest slice of each key group. Fired slices are deleted by range.
+//! State: see [`super::window_state`].
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -19,14 +17,14 @@ use arrow::datatypes::SchemaRef;
 use hurtig_graph::RowSchema;
 use hurtig_graph::aggregates::SLICE_END_COLUMN;
 use hurtig_proto::v1;
-use hurtig_state::backend::{CellDeclaration, CellKind, FrozenCell, KeyedBackend};
-use hurtig_state::encoding::{put_prefix, put_time, read_prefix, read_time, table_bounds};
+use hurtig_state::backend::{CellDeclaration, CellKind, FrozenCell};
 
 use super::group_aggregate::write_changes;
-use super::group_store::{AggregatePlan, CellAddress, Change, GroupStore, VALUE_SCHEMA};
+use super::group_store::{AggregatePlan, Change, GroupStore, VALUE_SCHEMA};
 use super::keys::BatchKeys;
 use super::local_aggregate::SliceSplit;
 use super::window_function::{window_columns, window_fields};
+use super::window_state::{DroppedSlices, WindowState};
 use super::windows::{Window, WindowShape};
 use super::{record_batch, signs_of};
 use crate::aggregates::columns::int_values;
@@ -35,8 +33,6 @@ use crate::element::MIN_WATERMARK;
 use crate::error::{EngineError, Result};
 use crate::operator::{Collector, Flow, Operator, OperatorContext, OperatorCounters, OperatorSnapshot};
 
-/// Entries of the database read at once.
-const SCAN_PAGE: usize = 4096;
 /// Output batches of one call.
 const BATCHES_A_CALL: usize = 4;
 
@@ -55,8 +51,8 @@ pub struct WindowAggregate {
     firing: Option<Firing>,
     /// To fire for, then to pass on.
     pending: Option<i64>,
-    state: Option<State>,
-    dropped: Dropped,
+    state: Option<WindowState>,
+    dropped: DroppedSlices,
     counters: Option<Arc<OperatorCounters>>,
     keys: BatchKeys,
     groups: Vec<u32>,
@@ -77,23 +73,6 @@ enum Source {
     Owned(Box<GroupStore>),
     /// The slice of that end.
     Slice(i64),
-}
-
-/// What the database still has of slices that are gone.
-#[derive(Default)]
-struct Dropped {
-    /// All slices up to this end.
-    through: Option<i64>,
-    /// Single slices.
-    slices: Vec<i64>,
-}
-
-struct State {
-    backend: Arc<KeyedBackend>,
-    address: CellAddress,
-    /// After a restore: the first slice of each key group that memory does not have whole.
-    unread: Vec<(u32, i64)>,
-    restored: bool,
 }
 
 impl WindowAggregate {
@@ -135,7 +114,7 @@ impl WindowAggregate {
             firing: None,
             pending: None,
             state: None,
-            dropped: Dropped::default(),
+            dropped: DroppedSlices::default(),
             counters: None,
             keys: BatchKeys::Global,
             groups: Vec::new(),
@@ -177,7 +156,7 @@ impl WindowAggregate {
         self.created.clear();
         let (records, rows) = (batch.records(), batch.num_rows());
         store.intern(&self.plan, &self.keys, rows, selection, &mut self.groups, &mut self.created);
-        if let Some(state) = self.state.as_ref().filter(|s| s.restored) {
+        if let Some(state) = self.state.as_ref().filter(|s| s.may_hold(slice)) {
             state.load(&self.plan, store, slice, &self.created)?;
         }
         match self.plan.row_changes(records, None)? {
@@ -230,7 +209,7 @@ impl WindowAggregate {
     /// The first window that has not fired and may hold rows.
     fn next_window(&self) -> Option<i64> {
         let in_memory = self.slices.keys().next().copied();
-        let unread = self.state.as_ref().and_then(|s| s.unread.iter().map(|(_, slice)| *slice).min());
+        let unread = self.state.as_ref().and_then(WindowState::first_unread);
         let first = match (in_memory, unread) {
             (Some(a), Some(b)) => a.min(b),
             (a, b) => a.or(b)?,
@@ -243,7 +222,9 @@ impl WindowAggregate {
     }
 
     fn start_firing(&mut self, end: i64) -> Result<()> {
-        self.read_through(end)?;
+        if let Some(state) = &mut self.state {
+            state.read_through(end, &self.plan, &mut self.slices)?;
+        }
         let source = match self.window.shape {
             WindowShape::Tumble => {
                 let store = self.slices.remove(&end);
@@ -287,7 +268,7 @@ impl WindowAggregate {
             && let Some(slice) = self.slices.remove(&end)
         {
             if slice.any_stored() {
-                self.dropped.slices.push(end);
+                self.dropped.note_single(end);
             }
             let target = match self.slices.entry(first) {
                 Entry::Occupied(entry) => entry.into_mut(),
@@ -342,148 +323,6 @@ impl WindowAggregate {
             self.dropped.note_through(slice, &store);
         }
     }
-
-    /// Reads all restored slices up to `end` into memory. What memory has of a key is newer.
-    fn read_through(&mut self, end: i64) -> Result<()> {
-        let Some(state) = self.state.as_mut() else { return Ok(()) };
-        let mut unread = std::mem::take(&mut state.unread);
-        let mut failure = Ok(());
-        unread.retain_mut(|(key_group, slice)| {
-            if *slice > end || failure.is_err() {
-                return true;
-            }
-            match read_key_group(state, &self.plan, &mut self.slices, *key_group, *slice, end) {
-                Ok(Some(next)) => {
-                    *slice = next;
-                    true
-                }
-                Ok(None) => false,
-                Err(e) => {
-                    failure = Err(e);
-                    true
-                }
-            }
-        });
-        state.unread = unread;
-        failure
-    }
-}
-
-impl State {
-    /// Looks up the keys that a batch brought into a slice.
-    fn load(&self, plan: &AggregatePlan, store: &mut GroupStore, slice: i64, created: &[u32]) -> Result<()> {
-        if created.is_empty() {
-            return Ok(());
-        }
-        let columns = store.key_columns(plan, created)?;
-        let keys = self.address.database_keys(&columns, created.len(), Some(slice))?;
-        for (&group, value) in created.iter().zip(self.backend.multi_get(&keys)?) {
-            if let Some(value) = value {
-                store.load(plan, group, &value)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn key(&self, key_group: u32, slice: i64) -> Vec<u8> {
-        let mut key = Vec::with_capacity(12);
-        put_prefix(key_group, self.address.table, &mut key);
-        put_time(slice, &mut key);
-        key
-    }
-
-    /// The first slice of a key group from `from` on.
-    fn first_slice(&self, key_group: u32, from: Option<i64>) -> Result<Option<i64>> {
-        let (start, end) = table_bounds(key_group, self.address.table);
-        let start = from.map_or(start, |slice| self.key(key_group, slice));
-        match self.backend.scan(&start, &end, 1)?.first() {
-            Some((key, _)) => Ok(Some(read_time(read_prefix(key)?.2)?.0)),
-            None => Ok(None),
-        }
-    }
-}
-
-/// Reads the slices of a key group from `from` through `end`; gives the next one behind.
-fn read_key_group(
-    state: &State,
-    plan: &AggregatePlan,
-    slices: &mut BTreeMap<i64, GroupStore>,
-    key_group: u32,
-    from: i64,
-    end: i64,
-) -> Result<Option<i64>> {
-    let mut start = state.key(key_group, from);
-    let stop = state.key(key_group, end + 1);
-    loop {
-        let page = state.backend.scan(&start, &stop, SCAN_PAGE)?;
-        let mut entries = Vec::with_capacity(page.len());
-        for (key, value) in &page {
-            let (slice, key) = read_time(read_prefix(key)?.2)?;
-            entries.push((slice, key, value.as_slice()));
-        }
-        for run in entries.chunk_by(|a, b| a.0 == b.0) {
-            load_slice(plan, slices, run)?;
-        }
-        match page.last() {
-            Some((last, _)) if page.len() == SCAN_PAGE => {
-                start.clone_from(last);
-                start.push(0);
-            }
-            _ => break,
-        }
-    }
-    state.first_slice(key_group, Some(end + 1))
-}
-
-/// Adds entries of one slice that memory does not have.
-fn load_slice(
-    plan: &AggregatePlan,
-    slices: &mut BTreeMap<i64, GroupStore>,
-    entries: &[(i64, &[u8], &[u8])],
-) -> Result<()> {
-    let store = match slices.entry(entries[0].0) {
-        Entry::Occupied(entry) => entry.into_mut(),
-        Entry::Vacant(entry) => entry.insert(GroupStore::new(plan, entries.len())?),
-    };
-    let keys = plan.keys.from_encoded(entries.iter().map(|(_, key, _)| *key))?;
-    let (mut groups, mut created) = (Vec::new(), Vec::new());
-    store.intern(plan, &keys, entries.len(), None, &mut groups, &mut created);
-    for (&group, (_, _, value)) in groups.iter().zip(entries) {
-        if store.is_present(group) {
-            store.mark_stored(group);
-        } else {
-            store.load(plan, group, value)?;
-        }
-    }
-    Ok(())
-}
-
-impl Dropped {
-    fn note_through(&mut self, slice: i64, store: &GroupStore) {
-        if store.any_stored() {
-            self.through = Some(self.through.map_or(slice, |through| through.max(slice)));
-        }
-    }
-
-    /// The ranges of database keys of these slices.
-    fn ranges(self, address: CellAddress, key_groups: (u32, u32)) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut ranges = Vec::new();
-        let key = |key_group: u32, slice: i64| {
-            let mut key = Vec::with_capacity(12);
-            put_prefix(key_group, address.table, &mut key);
-            put_time(slice, &mut key);
-            key
-        };
-        for key_group in key_groups.0..=key_groups.1 {
-            if let Some(through) = self.through {
-                ranges.push((table_bounds(key_group, address.table).0, key(key_group, through + 1)));
-            }
-            for &slice in self.slices.iter().filter(|s| self.through.is_none_or(|through| **s > through)) {
-                ranges.push((key(key_group, slice), key(key_group, slice + 1)));
-            }
-        }
-        ranges
-    }
 }
 
 impl Operator for WindowAggregate {
@@ -495,19 +334,7 @@ impl Operator for WindowAggregate {
             value_schema: self.plan.value_schema(),
             schema_version: VALUE_SCHEMA,
         };
-        let table = context.keyed.register(&context.uid, &declaration)?;
-        let address = CellAddress { table, max_parallelism: context.keyed.max_parallelism() };
-        let restored = context.keyed.restored();
-        let mut state = State { backend: context.keyed, address, unread: Vec::new(), restored };
-        if restored {
-            let (first, last) = state.backend.key_groups();
-            for key_group in first..=last {
-                if let Some(slice) = state.first_slice(key_group, None)? {
-                    state.unread.push((key_group, slice));
-                }
-            }
-        }
-        self.state = Some(state);
+        self.state = Some(WindowState::open(context.keyed, &context.uid, &declaration)?);
         self.watermark = context.restored.watermark_ms.unwrap_or(MIN_WATERMARK);
         self.counters = Some(context.counters);
         Ok(())
@@ -589,11 +416,11 @@ impl Operator for WindowAggregate {
             ..OperatorSnapshot::default()
         };
         let Some(state) = &self.state else { return Ok(snapshot) };
-        let (address, key_groups, plan) = (state.address, state.backend.key_groups(), Arc::clone(&self.plan));
+        let (address, key_groups, plan) = (state.address(), state.key_groups(), Arc::clone(&self.plan));
         let dropped = std::mem::take(&mut self.dropped);
         let frozen: Vec<_> =
             self.slices.iter_mut().filter_map(|(slice, store)| Some((*slice, store.freeze(&self.plan)?))).collect();
-        if frozen.is_empty() && dropped.through.is_none() && dropped.slices.is_empty() {
+        if frozen.is_empty() && dropped.is_empty() {
             return Ok(snapshot);
         }
         let cell: FrozenCell = Box::new(move |writer| {

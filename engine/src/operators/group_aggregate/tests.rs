@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::operators::local_aggregate::LocalAggregate;
-use crate::operators::state_fixture::{Random, StateFixture};
+use crate::operators::state_fixture::{Random, StateFixture, rows_of_key_groups};
 use crate::operators::testing::{Harness, HarnessConfig, batch, schema};
 
 fn call(function: &str, arguments: &[u32]) -> v1::AggregateCall {
@@ -312,6 +312,29 @@ fn a_restore_at_any_point_changes_nothing() {
             }
         }
     }
+}
+
+#[test]
+fn keys_are_where_their_rows_go_after_a_change_of_parallelism() {
+    let input = schema(&["k STRING", "v INT"]).unwrap();
+    let fixture = StateFixture::new();
+    let description = aggregate(&[0], vec![call("SUM", &[1])], false);
+    let operator = || Box::new(GroupAggregate::new(&description, &input).unwrap());
+    let (mut harness, keyed) = fixture.open(operator(), &input, None);
+    let rows = |value: i32| -> Vec<String> { (0..200).map(|i| format!("key {i}, {value}")).collect() };
+    harness.process(batch(&input, &rows(1)).unwrap()).unwrap();
+    let checkpoint = fixture.checkpoint(&mut harness, &keyed, 1);
+    let again = batch(&input, &rows(2)).unwrap();
+    let mut emitted = Vec::new();
+    for range in [(0, 63), (64, 127)] {
+        let (mut half, _keyed) = fixture.open_range(range, operator(), &input, Some(&checkpoint));
+        half.process(rows_of_key_groups(&again, range)).unwrap();
+        emitted.push(half.take_rows());
+    }
+    assert!(emitted.iter().all(|rows| rows.len() > 100), "both halves have keys");
+    let all: Vec<String> = emitted.concat();
+    assert_eq!(all.len(), 400);
+    assert!(all.iter().all(|row| row.starts_with("-U") && row.ends_with(", 1)") || row.ends_with(", 3)")), "{all:?}");
 }
 
 #[test]

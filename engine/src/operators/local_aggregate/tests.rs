@@ -49,6 +49,16 @@ fn nothing_is_kept_across_a_barrier_or_the_linger_time() {
 }
 
 #[test]
+fn rows_leave_before_the_input_is_idle() {
+    let (mut harness, input) = open();
+    harness.process(batch(&input, &["1, 10"]).unwrap()).unwrap();
+    let mut recorder = crate::operators::testing::Recorder::default();
+    harness.operator.idle(true, &mut recorder).unwrap();
+    let emitted = recorder.emitted;
+    assert!(matches!(emitted.as_slice(), [Emitted::Batch(_), Emitted::Idle(true)]), "{emitted:?}");
+}
+
+#[test]
 fn many_keys_are_flushed_without_waiting() {
     let (mut harness, input) = open();
     for part in 0..5 {

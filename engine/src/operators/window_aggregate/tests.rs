@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::operators::local_aggregate::LocalAggregate;
-use crate::operators::state_fixture::{Random, StateFixture};
+use crate::operators::state_fixture::{Random, StateFixture, rows_of_key_groups};
 use crate::operators::testing::{Emitted, Harness, HarnessConfig, batch, rows_of, schema};
 
 fn call(function: &str, arguments: &[u32]) -> v1::AggregateCall {
@@ -338,6 +338,32 @@ fn compare_with_oracle(seeds: std::ops::Range<u64>, restores: bool) {
             assert_eq!(late, oracle.late, "shape {shape} seed {seed}");
         }
     }
+}
+
+#[test]
+fn many_open_windows_survive_a_restore_and_a_change_of_parallelism() {
+    // More slices than are listed at once.
+    let fixture = StateFixture::new();
+    let description = aggregate(spec(v1::WindowKind::Tumble, 10, 0, 0), &[0], vec![call("SUM", &[1])]);
+    let operator = || Box::new(WindowAggregate::new(&description, &input()).unwrap());
+    let (mut harness, keyed) = fixture.open(operator(), &input(), None);
+    let rows = |value: i32| -> Vec<String> {
+        (0..50 * 40).map(|i| format!("key {}, {value}, {}", i % 50, i / 50 * 10)).collect()
+    };
+    harness.process(batch(&input(), &rows(1)).unwrap()).unwrap();
+    let checkpoint = fixture.checkpoint(&mut harness, &keyed, 1);
+    // Every second window gets rows after the restore too.
+    let again = batch(&input(), &rows(2).iter().step_by(2).cloned().collect::<Vec<_>>()).unwrap();
+    let mut sums = Vec::new();
+    for range in [(0, 40), (41, 127)] {
+        let (mut part, _keyed) = fixture.open_range(range, operator(), &input(), Some(&checkpoint));
+        part.process(rows_of_key_groups(&again, range)).unwrap();
+        part.finish().unwrap();
+        sums.extend(part.take_rows().iter().map(|row| row.split(", ").nth(1).unwrap().to_owned()));
+    }
+    assert_eq!(sums.len(), 2000);
+    assert_eq!(sums.iter().filter(|s| *s == "3").count(), 1000);
+    assert_eq!(sums.iter().filter(|s| *s == "1").count(), 1000);
 }
 
 #[test]
