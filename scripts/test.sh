@@ -13,7 +13,6 @@ step "rules of the code base"
 scripts/check-rules.sh
 
 step "unit and integration tests (a first build takes up to 40 minutes on two cores)"
-cargo build -p hurtig --bin hurtig
 cargo test --workspace --lib --bins --tests
 
 step "embedding example"

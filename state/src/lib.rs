@@ -9,7 +9,6 @@
 //! | [`storage`] | URI schemes to object stores; create-only and conditional puts |
 //! | [`checkpoint`] | metadata and HEAD objects of a job's checkpoints |
 //! | [`local`] | checkpoint directories kept on local disk |
-//! | `testing` | (feature `testing`) an S3 server for tests |
 //! | [`error`] | this crate's error |
 
 pub mod backend;
@@ -23,7 +22,5 @@ pub mod local;
 pub mod storage;
 #[cfg(test)]
 mod test_columns;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 
 pub use error::{Result, StateError};

@@ -46,7 +46,7 @@ fn inode_and_mtime(folder: &Path) -> HashMap<std::path::PathBuf, (u64, i64)> {
 
 #[test]
 fn output_is_exactly_once_over_five_kills() {
-    let s3 = hurtig_state::testing::S3Server::start("flink", "access", "secret");
+    let s3 = hurtig_testkit::S3Server::start("flink", "access", "secret");
     let endpoint = format!("s3.endpoint={}", s3.endpoint());
     let options = [
         "execution.checkpointing.interval=1 s",

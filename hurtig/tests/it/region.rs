@@ -96,7 +96,7 @@ fn stateful_pipelines() -> Value {
 
 #[test]
 fn state_is_restored_from_the_local_disk_and_from_s3_only_when_that_is_gone() {
-    let s3 = hurtig_state::testing::S3Server::start("flink", "access", "secret");
+    let s3 = hurtig_testkit::S3Server::start("flink", "access", "secret");
     let endpoint = format!("s3.endpoint={}", s3.endpoint());
     let mut cluster = Cluster::start(
         4,

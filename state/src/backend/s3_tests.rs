@@ -8,7 +8,7 @@ use hurtig_proto::v1;
 use super::*;
 use crate::encoding::put_prefix;
 use crate::error::StateError;
-use crate::testing::{Fault, FaultKind, S3Server};
+use hurtig_testkit::{Fault, FaultKind, S3Server};
 
 const ROWS: u32 = 20_000;
 

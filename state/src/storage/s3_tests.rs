@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::tests::{check_contract, check_races};
 use super::*;
-use crate::testing::{Fault, FaultKind, S3Server};
+use hurtig_testkit::{Fault, FaultKind, S3Server};
 
 fn configuration(server: &S3Server, changes: &[(&str, &str)]) -> Configuration {
     let mut configuration = Configuration::default();
