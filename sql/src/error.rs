@@ -175,6 +175,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_page_that_errors_point_to_exists() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        assert!(root.join(DOCS_PAGE).is_file());
+    }
+
+    #[test]
     fn messages_say_where_and_point_to_the_docs() {
         let span = Span::new(Location { line: 2, column: 7 }, Location { line: 2, column: 9 });
         let error = SqlError::unsupported("joins are", span);

@@ -195,7 +195,7 @@ fn column(c: &mut Cursor<'_>, table: &mut CreateTable) -> Result<ColumnDef, SqlE
     let kind = if c.take("AS") {
         let start = c.span().start;
         let expr = c.expression()?;
-        ColumnDefKind::Computed { expr, text: c.text_from(start).to_owned() }
+        ColumnDefKind::Computed { expr: Box::new(expr), text: c.text_from(start).to_owned() }
     } else if matches!(c.peek(), Token::Comma | Token::RParen) {
         ColumnDefKind::OfQuery
     } else {
@@ -399,7 +399,7 @@ fn explain(c: &mut Cursor<'_>) -> Result<Statement, SqlError> {
     }
     let of = if c.is_keyword("STATEMENT") { statement_set(c)? } else { statement(c)? };
     match of {
-        Statement::Query(_) | Statement::Insert(_) | Statement::StatementSet(_) => {
+        Statement::Query(_) | Statement::Insert(_) | Statement::InsertSet(_) => {
             Ok(Statement::Explain { details, of: Box::new(of) })
         }
         _ => Err(SqlError::parse("only queries, INSERT and statement sets can be explained", None)),
@@ -448,7 +448,7 @@ fn inserts(c: &mut Cursor<'_>) -> Result<Statement, SqlError> {
     if inserts.is_empty() {
         return Err(SqlError::parse("the statement set is empty", None));
     }
-    Ok(Statement::StatementSet(inserts))
+    Ok(Statement::InsertSet(inserts))
 }
 
 fn insert(c: &mut Cursor<'_>) -> Result<Insert, SqlError> {

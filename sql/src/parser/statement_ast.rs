@@ -36,7 +36,7 @@ pub(crate) enum Statement {
         of: Box<Statement>,
     },
     Insert(Box<Insert>),
-    StatementSet(Vec<Insert>),
+    InsertSet(Vec<Insert>),
     Query(Box<Query>),
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct ColumnDef {
 pub(crate) enum ColumnDefKind {
     Physical(DataType),
     Computed {
-        expr: Expr,
+        expr: Box<Expr>,
         text: String,
     },
     Metadata {

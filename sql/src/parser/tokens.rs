@@ -71,8 +71,7 @@ fn check(text: &str, tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
 fn rewrite(raw: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, SqlError> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(raw.len());
     let mut map_brackets: Vec<bool> = Vec::new();
-    let mut tokens = raw.into_iter().peekable();
-    while let Some(TokenWithSpan { token, span }) = tokens.next() {
+    for TokenWithSpan { token, span } in raw {
         let (behind_between, behind_trim_side) = (follows(&out, "BETWEEN"), follows_trim_side(&out));
         let mut put = |token: Token| out.push(TokenWithSpan::new(token, span));
         match token {

@@ -30,7 +30,7 @@ struct Draft {
 
 /// A column as written, or as taken from another table.
 enum DraftColumn {
-    New(ColumnDef),
+    New(Box<ColumnDef>),
     Inherited(TableColumn),
 }
 
@@ -136,13 +136,13 @@ impl Session {
                         let message = format!("column '{}' exists in the table of LIKE already", column.name);
                         return Err(SqlError::validation_at(message, column.span));
                     }
-                    draft.columns[position] = DraftColumn::New(column.clone());
+                    draft.columns[position] = DraftColumn::New(Box::new(column.clone()));
                 }
                 Some(_) => {
                     let message = format!("column '{}' is defined twice", column.name);
                     return Err(SqlError::validation_at(message, column.span));
                 }
-                None => draft.columns.push(DraftColumn::New(column.clone())),
+                None => draft.columns.push(DraftColumn::New(Box::new(column.clone()))),
             }
         }
         if let Some(watermark) = &create.watermark {
@@ -227,7 +227,7 @@ impl Session {
         for draft in drafts {
             columns.push(match draft {
                 DraftColumn::Inherited(column) => column,
-                DraftColumn::New(column) => typed_column(column, &scope)?,
+                DraftColumn::New(column) => typed_column(*column, &scope)?,
             });
         }
         if columns.is_empty() && create.query.is_none() {
@@ -462,7 +462,7 @@ fn columns_of_query(
         let message = format!("column '{}' of the query has no type: cast the NULL", field.name);
         return Err(SqlError::validation_at(message, create.name.span));
     }
-    let names_only = |c: &DraftColumn| matches!(c, DraftColumn::New(ColumnDef { kind: ColumnDefKind::OfQuery, .. }));
+    let names_only = |c: &DraftColumn| matches!(c, DraftColumn::New(c) if matches!(c.kind, ColumnDefKind::OfQuery));
     if !defined.is_empty() && defined.iter().all(names_only) {
         if defined.len() != schema.len() {
             let message = "the column list of CREATE TABLE ... AS must name every column of the query";
@@ -484,16 +484,20 @@ fn columns_of_query(
     let mut columns = own;
     for field in &schema.fields {
         let data_type = match retyped.iter().find(|c| c.name() == field.name) {
-            Some(DraftColumn::New(ColumnDef { kind: ColumnDefKind::Physical(data_type), .. })) => data_type,
             None => &field.data_type,
-            Some(_) => {
-                let message = format!("column '{}' of the query can only be given a type", field.name);
-                return Err(SqlError::validation_at(message, create.name.span));
-            }
+            Some(DraftColumn::New(column)) => match &column.kind {
+                ColumnDefKind::Physical(data_type) => data_type,
+                _ => return Err(only_a_type(&field.name, create)),
+            },
+            Some(DraftColumn::Inherited(_)) => return Err(only_a_type(&field.name, create)),
         };
         columns.push(physical(&field.name, data_type));
     }
     Ok(columns)
+}
+
+fn only_a_type(column: &str, create: &CreateTable) -> SqlError {
+    SqlError::validation_at(format!("column '{column}' of the query can only be given a type"), create.name.span)
 }
 
 /// The insert that fills a table created from a query. The query's columns go by name.

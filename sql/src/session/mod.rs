@@ -112,7 +112,7 @@ impl Session {
             Statement::Describe(name) => self.describe(&name).map(StatementResult::Table),
             Statement::Explain { details, of } => self.explain(&details, &of).map(StatementResult::Table),
             Statement::Insert(insert) => self.insert(std::slice::from_ref(insert.as_ref())),
-            Statement::StatementSet(inserts) => self.insert(&inserts),
+            Statement::InsertSet(inserts) => self.insert(&inserts),
             Statement::Query(query) => self.query(&query),
         }
     }
@@ -166,7 +166,7 @@ impl Session {
                 let inserts = std::slice::from_ref(insert.as_ref());
                 (planner.inserts(inserts)?, insert_name(&self.catalog, inserts))
             }
-            Statement::StatementSet(inserts) => (planner.inserts(inserts)?, insert_name(&self.catalog, inserts)),
+            Statement::InsertSet(inserts) => (planner.inserts(inserts)?, insert_name(&self.catalog, inserts)),
             _ => return Err(SqlError::validation("only queries, INSERT and statement sets can be explained")),
         };
         let planned = Self::finish(&planner.plan, &sinks)?;

@@ -57,7 +57,7 @@ impl Session {
                 let mut table = self.describe(name)?;
                 if let Some(filter) = &show.filter {
                     let matches = matcher(filter)?;
-                    table.rows.retain(|row| row[0].as_deref().is_some_and(|name| matches(name)));
+                    table.rows.retain(|row| row[0].as_deref().is_some_and(&matches));
                 }
                 Ok(table)
             }
