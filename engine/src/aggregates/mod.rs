@@ -142,6 +142,8 @@ pub struct BoundCall {
     pub filter: Option<usize>,
     /// Whether the input carries accumulator columns.
     pub merges: bool,
+    /// The call in Flink's terms, as `COUNT(DISTINCT BIGINT)`: state is declared with it.
+    pub declaration: String,
     /// The result's column.
     pub field: hurtig_graph::RowField,
     /// The columns of the accumulator when the call can be split, else empty.
@@ -184,8 +186,11 @@ impl BoundCall {
             retracts,
         };
         create(&spec)?;
+        let types: Vec<String> = arguments.iter().map(|t| t.logical.to_string()).collect();
+        let distinct = if call.distinct { "DISTINCT " } else { "" };
         Ok(BoundCall {
             spec,
+            declaration: format!("{}({distinct}{})", function.name(), types.join(", ")),
             columns: call.arguments.iter().map(|&i| i as usize).collect(),
             filter,
             merges: false,

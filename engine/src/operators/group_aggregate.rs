@@ -125,20 +125,22 @@ impl GroupAggregate {
 
     fn touched_keys(&mut self) -> TouchedKeys {
         let (groups, last_row) = (&self.scratch.groups, &mut self.scratch.last_row);
-        if last_row.len() < self.store.len() {
-            last_row.resize(self.store.len(), 0);
+        if last_row.len() < self.store.groups_end() {
+            last_row.resize(self.store.groups_end(), 0);
         }
         for (row, &group) in groups.iter().enumerate() {
             last_row[group as usize] = row as u32;
         }
-        let with_room = || Vec::with_capacity(groups.len());
-        let mut touched = TouchedKeys { groups: with_room(), rows: with_room(), existed: Vec::new() };
+        // Whether a row is its key's last is a coin toss: no branch on it.
+        let mut touched =
+            TouchedKeys { groups: vec![0; groups.len()], rows: vec![0; groups.len()], existed: Vec::new() };
+        let mut count = 0;
         for (row, &group) in groups.iter().enumerate() {
-            if last_row[group as usize] == row as u32 {
-                touched.groups.push(group);
-                touched.rows.push(row as u32);
-            }
+            (touched.groups[count], touched.rows[count]) = (group, row as u32);
+            count += usize::from(last_row[group as usize] == row as u32);
         }
+        touched.groups.truncate(count);
+        touched.rows.truncate(count);
         touched
     }
 

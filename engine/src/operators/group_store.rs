@@ -113,11 +113,7 @@ impl AggregatePlan {
 
     /// The accumulators as state declares them.
     pub fn value_schema(&self) -> String {
-        let calls = self.calls.iter().map(|call| {
-            let distinct = if call.spec.distinct { "DISTINCT " } else { "" };
-            let arguments: Vec<String> = call.spec.arguments.iter().map(ToString::to_string).collect();
-            format!("{}({distinct}{})", call.spec.function.name(), arguments.join(", "))
-        });
+        let calls = self.calls.iter().map(|call| call.declaration.clone());
         calls.chain(self.retracts.then(|| "rows".to_owned())).collect::<Vec<_>>().join(", ")
     }
 
@@ -166,9 +162,9 @@ impl GroupStore {
         self.keys.live()
     }
 
-    /// All groups are below.
-    pub fn len(&self) -> usize {
-        self.keys.len()
+    /// All group numbers are below this.
+    pub fn groups_end(&self) -> usize {
+        self.keys.groups_end()
     }
 
     /// See [`KeyTable::intern`]. New groups are not present yet.
@@ -182,7 +178,7 @@ impl GroupStore {
         created: &mut Vec<u32>,
     ) {
         self.keys.intern(keys, rows, selection, groups, created);
-        let len = self.keys.len();
+        let len = self.keys.groups_end();
         self.accumulators.iter_mut().for_each(|a| a.resize(len));
         if plan.retracts {
             self.rows.resize(len);
@@ -201,7 +197,7 @@ impl GroupStore {
         selection: Option<&[u32]>,
         signs: Option<&[i8]>,
     ) -> Result<()> {
-        self.touched.set(groups, self.keys.len());
+        self.touched.set(groups, self.keys.groups_end());
         let rows = Rows { groups, selection, signs, touched: &self.touched };
         for (call, accumulator) in plan.calls.iter().zip(&mut self.accumulators) {
             call.apply(accumulator.as_mut(), records, &rows, &mut self.scratch)?;
@@ -211,7 +207,7 @@ impl GroupStore {
 
     /// Adds `changes` (or the signs) to the row counts of the groups.
     pub fn count_rows(&mut self, groups: &[u32], changes: impl Iterator<Item = i64>) {
-        self.touched.set(groups, self.keys.len());
+        self.touched.set(groups, self.keys.groups_end());
         let mut rows = self.rows.writer(&self.touched);
         groups.iter().zip(changes).for_each(|(&g, change)| *rows.at(g) += change);
     }
@@ -326,7 +322,7 @@ impl GroupStore {
         for theirs in other.present().chunks(STEP) {
             let keys = other.keys.batch_keys(theirs);
             self.intern(plan, &keys, theirs.len(), None, &mut groups, &mut created);
-            self.touched.set(&groups, self.keys.len());
+            self.touched.set(&groups, self.keys.groups_end());
             let rows = Rows { groups: &groups, selection: None, signs: None, touched: &self.touched };
             for (mine, theirs_of) in self.accumulators.iter_mut().zip(&other.accumulators) {
                 mine.merge(&theirs_of.partial(theirs)?, &rows)?;

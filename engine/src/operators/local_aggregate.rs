@@ -121,14 +121,14 @@ impl LocalAggregate {
         while let Some((slice, store)) = self.slices.pop_first() {
             // Groups of a store that only grows are 0 to len.
             let mut from = 0;
-            while from < store.len() {
-                let to = store.len().min(from + TARGET_ROWS);
+            while from < store.groups_end() {
+                let to = store.groups_end().min(from + TARGET_ROWS);
                 let groups: Vec<u32> = (from as u32..to as u32).collect();
                 let records = self.partials(slice, &store, &groups)?;
                 out.emit(Batch::inserts(records));
                 from = to;
             }
-            budget -= store.len().div_ceil(TARGET_ROWS).min(budget);
+            budget -= store.groups_end().div_ceil(TARGET_ROWS).min(budget);
             if budget == 0 && !self.slices.is_empty() {
                 return Ok(Flow::More);
             }
