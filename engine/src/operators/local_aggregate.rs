@@ -37,6 +37,8 @@ pub struct LocalAggregate {
     /// By slice end; without windows by 0.
     slices: BTreeMap<i64, GroupStore>,
     rows: usize,
+    /// Keys of the slice that was flushed last: as many are to be expected again.
+    expected_keys: usize,
     first_row_ms: i64,
     flushing: bool,
     /// To pass on once the flush is done.
@@ -82,6 +84,7 @@ impl LocalAggregate {
             schema: output.to_arrow(),
             slices: BTreeMap::new(),
             rows: 0,
+            expected_keys: 0,
             first_row_ms: 0,
             flushing: false,
             watermark: None,
@@ -96,7 +99,9 @@ impl LocalAggregate {
     fn fold(&mut self, slice: i64, batch: &Batch, selection: Option<&[u32]>, signs: Option<&[i8]>) -> Result<()> {
         let store = match self.slices.entry(slice) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(GroupStore::new(&self.plan, 0)?),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(GroupStore::new(&self.plan, self.expected_keys)?)
+            }
         };
         self.created.clear();
         let rows = batch.num_rows();
@@ -119,7 +124,8 @@ impl LocalAggregate {
         self.flushing = true;
         let mut budget = 4;
         while let Some((slice, store)) = self.slices.pop_first() {
-            // Groups of a store that only grows are 0 to len.
+            self.expected_keys = store.live();
+            // Groups of a store that only grows are 0 to its end.
             let mut from = 0;
             while from < store.groups_end() {
                 let to = store.groups_end().min(from + TARGET_ROWS);

@@ -315,6 +315,56 @@ fn a_restore_at_any_point_changes_nothing() {
 }
 
 #[test]
+fn the_bytes_of_the_state_are_as_documented() {
+    /// Collects what is written.
+    #[derive(Default)]
+    struct Written(Vec<(String, String)>);
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+    impl StateWriter for Written {
+        fn put(&mut self, key: &[u8], value: &[u8]) -> hurtig_state::error::Result<()> {
+            self.0.push((hex(key), hex(value)));
+            Ok(())
+        }
+        fn delete(&mut self, key: &[u8]) -> hurtig_state::error::Result<()> {
+            self.0.push((hex(key), "deleted".into()));
+            Ok(())
+        }
+        fn delete_range(&mut self, _: &[u8], _: &[u8]) -> hurtig_state::error::Result<()> {
+            unreachable!("groups are deleted one by one")
+        }
+    }
+    let input = schema(&["k BIGINT", "v INT", "s STRING"]).unwrap();
+    let calls = vec![
+        call("COUNT", &[]),
+        call("SUM", &[1]),
+        call("MAX", &[1]),
+        call("LISTAGG", &[2]),
+        v1::AggregateCall { distinct: true, ..call("COUNT", &[1]) },
+    ];
+    let mut harness = open(&aggregate(&[0], calls, true), &input);
+    harness.process(batch(&input, &["+I(7, -2, ab)", "+I(7, 3, null)"]).unwrap()).unwrap();
+    let mut written = Written::default();
+    harness.snapshot(1).unwrap().keyed.into_iter().for_each(|cell| cell(&mut written).unwrap());
+    let (minus_two, three) = ("7ffffffffffffffe", "8000000000000003");
+    let value = [
+        "01010100".to_owned(),
+        "0200000000000000".into(),
+        "0200000000000000".into(),
+        "01000000000000000200000000000000".into(),
+        format!("0200000008000000{minus_two}010000000000000008000000{three}0100000000000000"),
+        "0100000001020000006162".into(),
+        format!("020000000900000001{minus_two}01000000000000000900000001{three}0100000000000000"),
+        "0200000000000000".into(),
+    ];
+    // Key group and table, then the key.
+    assert_eq!(written.0.len(), 1);
+    assert_eq!(&written.0[0].0[8..], "018000000000000007");
+    assert_eq!(written.0[0].1, value.concat());
+}
+
+#[test]
 fn keys_are_where_their_rows_go_after_a_change_of_parallelism() {
     let input = schema(&["k STRING", "v INT"]).unwrap();
     let fixture = StateFixture::new();
