@@ -51,8 +51,8 @@ pub struct ExchangeConfig {
 impl Default for ExchangeConfig {
     fn default() -> Self {
         ExchangeConfig {
-            queue_bytes: 1 << 20,
-            credit_bytes: 2 << 20,
+            queue_bytes: 256 << 10,
+            credit_bytes: 512 << 10,
             linger_ms: 5,
             open_timeout_ms: 120_000,
             compress: false,

@@ -254,14 +254,24 @@ impl Task {
         self.mailbox.notifier().take()
     }
 
+    /// Whether the task reads an external system.
+    pub fn is_source(&self) -> bool {
+        self.chain.has_source()
+    }
+
     /// Does up to `budget` turns.
     pub fn step(&mut self, budget: usize) -> Step {
-        let step = self.turns(budget);
+        self.step_until(budget, u64::MAX)
+    }
+
+    /// Does up to `budget` turns, the last of which begins before `until_us` on the monotonic clock.
+    pub fn step_until(&mut self, budget: usize, until_us: u64) -> Step {
+        let step = self.turns(budget, until_us);
         self.publish_figures();
         step
     }
 
-    fn turns(&mut self, budget: usize) -> Step {
+    fn turns(&mut self, budget: usize, until_us: u64) -> Step {
         if let Some(step) = self.check_peers() {
             return step;
         }
@@ -281,6 +291,9 @@ impl Task {
             }
             if let Some(failure) = self.failure.take() {
                 return Step::Ended(Outcome::Failed(failure));
+            }
+            if self.clock.monotonic_us() >= until_us {
+                break;
             }
         }
         Step::Progress

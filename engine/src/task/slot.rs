@@ -12,8 +12,13 @@ use super::{BlockReason, Outcome, Step, panics};
 use crate::clock::Clock;
 use crate::executor::Waker;
 
-/// Turns that a task does before the next task of the slot gets its turn.
-const BUDGET: usize = 16;
+/// Turns of a step.
+const BUDGET: usize = 1024;
+/// How long a task goes on before the next task of the slot gets its turn. Consumers get the larger
+/// share: what waits in channels costs memory and delays barriers, so a slot empties them before it
+/// makes more, and a source still moves when its consumers never come to rest.
+const CONSUMER_SLICE_US: u64 = 10_000;
+const SOURCE_SLICE_US: u64 = 2_000;
 /// A step that takes longer is reported by name.
 const LONG_STEP_US: u64 = 30_000_000;
 /// The longest sleep: a bound on what a lost wake-up could cost.
@@ -126,7 +131,9 @@ impl Running {
 
     fn step(&mut self, clock: &dyn Clock) -> Option<Outcome> {
         let started_us = clock.monotonic_us();
-        let step = panics::guard(|| self.task.step(BUDGET)).unwrap_or_else(|text| Step::Ended(Outcome::Failed(text)));
+        let slice = if self.task.is_source() { SOURCE_SLICE_US } else { CONSUMER_SLICE_US };
+        let step = panics::guard(|| self.task.step_until(BUDGET, started_us + slice))
+            .unwrap_or_else(|text| Step::Ended(Outcome::Failed(text)));
         let now_us = clock.monotonic_us();
         if now_us.saturating_sub(started_us) > LONG_STEP_US {
             tracing::warn!(

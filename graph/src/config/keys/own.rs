@@ -5,8 +5,8 @@ use super::{ConfigOption, ValueType};
 options! {
     EXCHANGE_LINGER = "hurtig.exchange.linger", [], ValueType::Duration, Some("5 ms"),
         "How long a partly filled batch waits for more rows while its task has input.";
-    EXCHANGE_CREDIT = "hurtig.exchange.credit", [], ValueType::Memory, Some("2 mb"),
-        "Bytes that a channel between TaskManagers may have in flight at least.";
+    EXCHANGE_CREDIT = "hurtig.exchange.credit", [], ValueType::Memory, Some("512 kb"),
+        "Bytes that a channel between TaskManagers may have in flight. What waits in channels delays barriers.";
     EXCHANGE_COMPRESSION = "hurtig.exchange.compression", [], ValueType::Enum(&["NONE", "LZ4"]), Some("NONE"),
         "Compression of batches between TaskManagers.";
     FILE_SPLIT_SIZE = "hurtig.filesystem.split-size", [], ValueType::Memory, Some("128 mb"),
