@@ -16,6 +16,7 @@ use super::session::Session;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
@@ -122,6 +123,12 @@ async fn serve(core: &Arc<Core>, stop: &mut watch::Receiver<bool>, registered: &
             () = stopped(stop) => {
                 // Cancelled tasks still report through the open stream.
                 core.cancel_all().await;
+                drop(session);
+                // Closing it from here could drop what is still on its way: the JobManager closes it.
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, async {
+                    while let Ok(Some(_)) = incoming.message().await {}
+                })
+                .await;
                 return End::Stopped;
             }
             message = incoming.message() => {

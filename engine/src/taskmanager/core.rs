@@ -182,14 +182,15 @@ impl Core {
     }
 
     fn failed_to_build(&self, attempt: &AttemptId, session: &Session, error: &EngineError) {
-        let cancelled = self.tasks.lock().remove(attempt).is_some_and(|e| e.cancelled_us.is_some());
-        self.task_gone.notify_waiters();
+        let cancelled = self.tasks.lock().get(attempt).is_some_and(|e| e.cancelled_us.is_some());
         if cancelled {
             session.task_state(attempt, "CANCELED", "", None);
         } else {
             tracing::warn!(task = %attempt, %error, "a task could not be started");
             session.task_state(attempt, "FAILED", &error.to_string(), None);
         }
+        self.tasks.lock().remove(attempt);
+        self.task_gone.notify_waiters();
     }
 
     fn start(&self, attempt: &AttemptId, slot: u32, built: Built) {
@@ -242,14 +243,21 @@ impl Core {
         }
     }
 
-    /// A task has ended: its last figures are sent and it is forgotten.
-    pub fn task_ended(&self, attempt: &AttemptId, session: &Session) {
-        let entry = self.tasks.lock().remove(attempt);
-        if let Some(Entry { state: State::Running(mut running), .. }) = entry {
-            running.figures.publish(self.config.clock.monotonic_us());
-            let report = report(attempt, &running.metrics);
+    /// A task has ended: its last figures and its state are sent, then it is forgotten.
+    pub fn task_ended(&self, attempt: &AttemptId, session: &Session, state: &str, error: &str) {
+        let report = match self.tasks.lock().get_mut(attempt) {
+            Some(Entry { state: State::Running(running), .. }) => {
+                running.figures.publish(self.config.clock.monotonic_us());
+                Some(report(attempt, &running.metrics))
+            }
+            _ => None,
+        };
+        if let Some(report) = report {
             session.send(Message::Reports(internal::TaskReports { reports: vec![report] }));
         }
+        session.task_state(attempt, state, error, None);
+        let entry = self.tasks.lock().remove(attempt);
+        drop(entry);
         self.task_gone.notify_waiters();
     }
 

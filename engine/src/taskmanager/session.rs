@@ -111,9 +111,6 @@ impl TaskListener for SessionListener {
     }
 
     fn ended(&self, outcome: &Outcome) {
-        if let Some(core) = self.core.upgrade() {
-            core.task_ended(&self.attempt, &self.session);
-        }
         let (state, error) = match outcome {
             Outcome::Finished => ("FINISHED", ""),
             Outcome::Canceled => ("CANCELED", ""),
@@ -124,7 +121,10 @@ impl TaskListener for SessionListener {
         } else {
             tracing::debug!(task = %self.attempt, state, "task ended");
         }
-        self.session.task_state(&self.attempt, state, error, None);
+        match self.core.upgrade() {
+            Some(core) => core.task_ended(&self.attempt, &self.session, state, error),
+            None => self.session.task_state(&self.attempt, state, error, None),
+        }
     }
 
     fn is_full(&self) -> bool {
