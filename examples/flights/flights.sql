@@ -22,7 +22,7 @@ SELECT
   carrier,
   origin,
   COUNT(*) AS flights,
-  AVG(CAST(dep_delay AS DOUBLE)) AS mean_delay,
+  ROUND(AVG(CAST(dep_delay AS DOUBLE)), 1) AS mean_delay,
   MAX(dep_delay) AS worst_delay
 FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(sched_dep), INTERVAL '1' HOUR))
 GROUP BY window_start, window_end, carrier, origin;

@@ -4,8 +4,16 @@
 mod exchange;
 mod operators;
 mod partition;
+mod sources;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(benches, partition::hash_partition, operators::aggregates, exchange::over_loopback);
+criterion_group!(
+    benches,
+    sources::nexmark,
+    sources::json,
+    partition::hash_partition,
+    operators::aggregates,
+    exchange::over_loopback
+);
 criterion_main!(benches);

@@ -259,7 +259,8 @@ impl<'a, F: FnMut(usize) -> Result<Option<Cow<'a, [u8]>>, String>> Values<'_, F>
         }
         let nulls = nulls(valid);
         let offsets = OffsetBuffer::new(offsets.into());
-        if let Ok(array) = StringArray::try_new(offsets.clone(), Buffer::from_vec(values.clone()), nulls.clone()) {
+        let values = Buffer::from_vec(values);
+        if let Ok(array) = StringArray::try_new(offsets.clone(), values.clone(), nulls.clone()) {
             return Ok(Arc::new(array));
         }
         // Some value is not UTF-8: find it.

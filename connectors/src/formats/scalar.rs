@@ -167,7 +167,21 @@ pub fn write_java_double(out: &mut Vec<u8>, value: f64) {
 
 /// Appends a float as Java prints it.
 pub fn write_java_float(out: &mut Vec<u8>, value: f32) {
-    write_java_number(out, value.is_nan(), value.is_infinite(), value.is_sign_negative(), &format!("{value:e}"));
+    write_java_number(out, value.is_nan(), value.is_infinite(), value.is_sign_negative(), &short_float(value));
+}
+
+/// The digits that Java up to version 18 prints of a finite float, as `1.5e-7`: the fewest that lie
+/// within half a unit of its last place, of powers of two within a quarter.
+pub fn short_float(value: f32) -> String {
+    let bits = value.to_bits();
+    let exponent = bits >> 23 & 0xff;
+    if bits & 0x7f_ffff != 0 || exponent == 0 || exponent == 0xff {
+        return format!("{value:e}");
+    }
+    let quarter = f64::from(value).abs() / f64::from(1_u32 << 25);
+    let digits = (0..9).map(|digits| format!("{value:.digits$e}"));
+    let close = |text: &String| text.parse::<f64>().is_ok_and(|v| (v - f64::from(value)).abs() <= quarter);
+    digits.into_iter().find(close).unwrap_or_else(|| format!("{value:e}"))
 }
 
 /// `scientific` is Rust's shortest form, as `1.5e-7`.
@@ -305,7 +319,16 @@ mod tests {
         ] {
             assert_eq!(double(v), t);
         }
-        assert_eq!(text(|o| write_java_float(o, 0.1)), "0.1");
+        for (v, t) in [
+            (0.1, "0.1"),
+            (1.0, "1.0"),
+            (1024.0, "1024.0"),
+            (0.0, "0.0"),
+            (f32::MIN_POSITIVE, "1.17549435E-38"),
+            (f32::MAX, "3.4028235E38"),
+        ] {
+            assert_eq!(text(|o| write_java_float(o, v)), t);
+        }
         let decimal = |v, s, strip| text(|o| write_java_decimal(o, v, s, strip));
         assert_eq!(decimal(10_000_000, 2, true), "1E+5");
         assert_eq!(decimal(10_000_000, 2, false), "100000.00");

@@ -82,8 +82,10 @@ fn json_value(value: &Value<'_, '_>, out: &mut Vec<u8>) {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Boolean(v) => out.extend_from_slice(if *v { b"true" } else { b"false" }),
         Value::Int(v) => out.extend_from_slice(v.to_string().as_bytes()),
-        Value::Float(v) if v.is_finite() => number(out, *v == 0.0, f64::from(*v).abs(), *v, *v),
-        Value::Double(v) if v.is_finite() => number(out, *v == 0.0, v.abs(), *v, *v),
+        Value::Float(v) if v.is_finite() => {
+            number(out, f64::from(*v), || v.to_string(), || scalar::short_float(*v));
+        }
+        Value::Double(v) if v.is_finite() => number(out, *v, || v.to_string(), || format!("{v:e}")),
         Value::List(elements, range) => sequence(range.clone().map(|i| elements.value(i)), out),
         Value::Row(fields, row) => sequence(fields.iter().map(|(_, c)| c.value(*row)), out),
         Value::Map(keys, values, range) => pairs(keys, values, range.clone(), out),
@@ -97,9 +99,9 @@ fn json_value(value: &Value<'_, '_>, out: &mut Vec<u8>) {
 }
 
 /// Numbers in their shortest form; far from 1 in scientific notation.
-fn number(out: &mut Vec<u8>, zero: bool, size: f64, plain: impl std::fmt::Display, exp: impl std::fmt::LowerExp) {
-    let text = if zero || (1e-5..1e16).contains(&size) { plain.to_string() } else { format!("{exp:e}") };
-    out.extend_from_slice(text.as_bytes());
+fn number(out: &mut Vec<u8>, value: f64, plain: impl Fn() -> String, scientific: impl Fn() -> String) {
+    let near = value == 0.0 || (1e-5..1e16).contains(&value.abs());
+    out.extend_from_slice((if near { plain() } else { scientific() }).as_bytes());
 }
 
 fn pairs(keys: &Column<'_>, values: &Column<'_>, range: std::ops::Range<usize>, out: &mut Vec<u8>) {
