@@ -58,7 +58,8 @@ pub fn over_loopback(c: &mut Criterion) {
     let registry = Arc::new(ChannelRegistry::new(config.clone()));
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
     let address = listener.local_addr().expect("a bound address").to_string();
-    let service = ExchangeServer::service(Arc::clone(&registry));
+    let (_running, stopped) = tokio::sync::watch::channel(false);
+    let service = ExchangeServer::service(Arc::clone(&registry), stopped);
     runtime.spawn(
         tonic::transport::Server::builder()
             .tcp_nodelay(true)
