@@ -1,3 +1,52 @@
 //! A seeded virtual world around the JobManager's state machines.
+//!
+//! [`run`] plays one seed: a job of sources with splits, an optional exchange and transactional
+//! sinks runs on virtual TaskManagers, while tasks fail, processes die and come back with or without
+//! their disk, connections break or fall silent, and the object store loses requests, answers or
+//! both. The code that decides is the code that the JobManager runs. Time is virtual, everything
+//! comes from the seed: the same seed gives the same trace hash, and a failing seed is a
+//! reproduction.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`scenario`] | what a seed stands for: job, cluster, settings, faults |
+//! | `world` | virtual time, connections, the JobManager, faults |
+//! | `process` | TaskManager processes |
+//! | `task` | tasks: sources, exchange, sinks, barriers |
+//! | `store` | the object store and its faults; what sinks have committed |
+//! | `enumerator` | the split coordinator of the virtual sources |
+//! | [`invariants`] | what must hold, one definition |
+//! | [`coverage`] | what many seeds have reached together |
+//! | [`plans`] | small job plans |
 
+pub mod coverage;
+mod enumerator;
+pub mod invariants;
 pub mod plans;
+mod process;
+pub mod scenario;
+mod store;
+mod task;
+mod world;
+
+pub use coverage::{Coverage, Report};
+pub use invariants::Violation;
+
+/// Plays `seed` to its end.
+///
+/// # Errors
+/// The first invariant that does not hold.
+pub fn run(seed: u64) -> Result<Report, Violation> {
+    world::World::new(seed, false).run()
+}
+
+/// Plays `seed` with a coordinator that counts acknowledgements of old attempts.
+///
+/// # Errors
+/// The first invariant that does not hold.
+pub fn run_broken(seed: u64) -> Result<Report, Violation> {
+    world::World::new(seed, true).run()
+}
+
+#[cfg(test)]
+mod tests;

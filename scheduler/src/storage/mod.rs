@@ -111,6 +111,19 @@ pub enum StorageReply {
     Deleted(Result<(), StorageError>),
 }
 
+impl StorageReply {
+    /// The answer to `request` that says that it failed.
+    pub fn of(request: &StorageRequest, error: StorageError) -> StorageReply {
+        match request {
+            StorageRequest::LoadHead => StorageReply::Head(Err(error)),
+            StorageRequest::SwapHead { .. } => StorageReply::Swapped(Err(error)),
+            StorageRequest::WriteMetadata { .. } => StorageReply::MetadataWritten(Err(error)),
+            StorageRequest::ReadMetadata { .. } => StorageReply::Metadata(Err(error)),
+            StorageRequest::Delete { .. } => StorageReply::Deleted(Err(error)),
+        }
+    }
+}
+
 /// Makes the call that `request` describes.
 pub async fn perform(storage: &dyn CheckpointStorage, request: StorageRequest) -> StorageReply {
     match request {

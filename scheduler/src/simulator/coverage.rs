@@ -1,0 +1,132 @@
+//! What seeds have reached, one by one and together.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::checkpoint::CheckpointPhase;
+use crate::job::state::{ExecutionState, JobState};
+
+/// What came of one seed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Of everything that happened, in order.
+    pub trace_hash: u64,
+    /// Number of events.
+    pub events: u64,
+    /// A region was restored from a checkpoint after a failure.
+    pub restored: bool,
+    /// A message of an attempt that was over was refused.
+    pub refused_stale: bool,
+    /// Checkpoints completed.
+    pub checkpoints: u64,
+    /// Restarts.
+    pub restarts: u64,
+    /// A region restarted while another one ran on.
+    pub region_only: bool,
+    /// The state in which the job ended.
+    pub end: Option<JobState>,
+    /// Transitions of the job.
+    pub job: BTreeMap<(JobState, JobState), u64>,
+    /// Transitions of executions.
+    pub executions: BTreeMap<(ExecutionState, ExecutionState), u64>,
+    /// Transitions of checkpoints.
+    pub phases: BTreeMap<(CheckpointPhase, CheckpointPhase), u64>,
+}
+
+/// The sum of many reports.
+#[derive(Debug, Clone, Default)]
+pub struct Coverage {
+    seeds: u64,
+    events: u64,
+    restored: u64,
+    refused_stale: u64,
+    region_only: u64,
+    checkpoints: u64,
+    restarts: u64,
+    ends: BTreeMap<JobState, u64>,
+    job: BTreeMap<(JobState, JobState), u64>,
+    executions: BTreeMap<(ExecutionState, ExecutionState), u64>,
+    phases: BTreeMap<(CheckpointPhase, CheckpointPhase), u64>,
+}
+
+/// How often each transition must be taken.
+const LEAST_TRANSITIONS: u64 = 50;
+
+impl Coverage {
+    /// Adds one seed.
+    pub fn add(&mut self, report: &Report) {
+        self.seeds += 1;
+        self.events += report.events;
+        self.restored += u64::from(report.restored);
+        self.refused_stale += u64::from(report.refused_stale);
+        self.region_only += u64::from(report.region_only);
+        self.checkpoints += report.checkpoints;
+        self.restarts += report.restarts;
+        if let Some(end) = report.end {
+            *self.ends.entry(end).or_default() += 1;
+        }
+        add(&mut self.job, &report.job);
+        add(&mut self.executions, &report.executions);
+        add(&mut self.phases, &report.phases);
+    }
+
+    /// What is not covered well enough; empty: everything is.
+    pub fn shortcomings(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        let mut share = |what: &str, count: u64, least_percent: u64| {
+            if count * 100 < self.seeds * least_percent {
+                missing.push(format!("only {count} of {} seeds {what}, less than {least_percent} %", self.seeds));
+            }
+        };
+        share("restore from a checkpoint after a failure", self.restored, 60);
+        share("refuse a message of a stale attempt", self.refused_stale, 20);
+        share("restart a region while others run", self.region_only, 10);
+        missing.extend(rare("job", JobState::TRANSITIONS, &self.job));
+        missing.extend(rare("execution", ExecutionState::TRANSITIONS, &self.executions));
+        missing.extend(rare("checkpoint", CheckpointPhase::TRANSITIONS, &self.phases));
+        missing
+    }
+}
+
+fn add<K: Ord + Copy>(sum: &mut BTreeMap<K, u64>, more: &BTreeMap<K, u64>) {
+    for (key, count) in more {
+        *sum.entry(*key).or_default() += count;
+    }
+}
+
+fn rare<S: Ord + Copy + fmt::Debug>(
+    what: &str,
+    all: &[(S, S)],
+    taken: &BTreeMap<(S, S), u64>,
+) -> impl Iterator<Item = String> {
+    all.iter().filter_map(move |step| {
+        let count = taken.get(step).copied().unwrap_or(0);
+        let (from, to) = step;
+        (count < LEAST_TRANSITIONS)
+            .then(|| format!("{what} transition {from:?} -> {to:?}: {count} times, less than {LEAST_TRANSITIONS}"))
+    })
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |count: u64| count * 100 / self.seeds.max(1);
+        writeln!(f, "seeds {}, events {}", self.seeds, self.events)?;
+        writeln!(f, "restored from a checkpoint after a failure: {} %", percent(self.restored))?;
+        writeln!(f, "refused a message of a stale attempt: {} %", percent(self.refused_stale))?;
+        writeln!(f, "restarted a region while others ran on: {} %", percent(self.region_only))?;
+        writeln!(f, "checkpoints completed {}, restarts {}", self.checkpoints, self.restarts)?;
+        writeln!(f, "ends {:?}", self.ends)?;
+        for ((from, to), count) in &self.job {
+            writeln!(f, "job {from:?} -> {to:?}: {count}")?;
+        }
+        for ((from, to), count) in &self.executions {
+            writeln!(f, "execution {from:?} -> {to:?}: {count}")?;
+        }
+        for ((from, to), count) in &self.phases {
+            writeln!(f, "checkpoint {from:?} -> {to:?}: {count}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,83 @@
+//! A virtual TaskManager process: its tasks, its disk, its connection.
+
+use std::collections::BTreeMap;
+
+use hurtig_proto::internal::v1 as internal;
+
+use super::task::{Task, TaskId};
+use crate::slots::SessionId;
+
+/// (job, vertex, subtask)
+pub type DiskKey = (String, String, u32);
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Process {
+    /// Stays the same over restarts.
+    pub resource_id: String,
+    /// Number of slots.
+    pub slots: u32,
+    /// Runs.
+    pub alive: bool,
+    /// Counts starts: events meant for an earlier life are dropped.
+    pub life: u64,
+    /// As it sees it.
+    pub session: Option<SessionId>,
+    /// 0 until the JobManager has answered the registration.
+    pub epoch: u64,
+    /// By attempt.
+    pub tasks: BTreeMap<TaskId, Task>,
+    /// Checkpoints on disk: the last confirmed, and a newer one.
+    pub disk: BTreeMap<DiskKey, (u64, u64)>,
+}
+
+impl Process {
+    /// Not started yet.
+    pub fn new(resource_id: String, slots: u32) -> Self {
+        Process {
+            resource_id,
+            slots,
+            alive: false,
+            life: 0,
+            session: None,
+            epoch: 0,
+            tasks: BTreeMap::new(),
+            disk: BTreeMap::new(),
+        }
+    }
+
+    /// What it says when it connects.
+    pub fn register(&self) -> internal::Register {
+        let confirmed = self.disk.iter().filter(|(_, (confirmed, _))| *confirmed > 0);
+        let local = |((job, vertex, subtask), (checkpoint, _)): (&DiskKey, &(u64, u64))| internal::LocalState {
+            job_id: job.clone(),
+            vertex_id: vertex.clone(),
+            subtask: *subtask,
+            checkpoint_id: *checkpoint,
+            bytes: 1000,
+            ..Default::default()
+        };
+        internal::Register {
+            resource_id: self.resource_id.clone(),
+            instance_id: self.life.to_string(),
+            data_address: format!("{}:1", self.resource_id),
+            slots: self.slots,
+            local_state: confirmed.map(local).collect(),
+            ..Default::default()
+        }
+    }
+
+    /// A checkpoint of a task is on disk, not confirmed yet.
+    pub fn keep(&mut self, task: &TaskId, checkpoint: u64) {
+        self.disk.entry((task.job.clone(), task.vertex.clone(), task.subtask)).or_default().1 = checkpoint;
+    }
+
+    /// A checkpoint is complete: what is on disk of it is confirmed.
+    pub fn confirm(&mut self, job: &str, checkpoint: u64) {
+        for ((of, ..), (confirmed, kept)) in &mut self.disk {
+            if of == job && *kept == checkpoint {
+                *confirmed = checkpoint;
+            }
+        }
+    }
+}

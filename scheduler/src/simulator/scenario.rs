@@ -1,0 +1,178 @@
+//! What a seed stands for.
+
+use hurtig_graph::config::Configuration;
+use hurtig_graph::job::JobPlan;
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use super::plans::{PlanBuilder, forward, hash};
+
+/// Something that happens to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A process dies; its connections break at once.
+    Kill,
+    /// A machine vanishes: nothing breaks, nothing answers.
+    Vanish,
+    /// A connection to the JobManager breaks; the process lives on.
+    Disconnect,
+    /// A connection to the JobManager falls silent; the process lives on.
+    Silence,
+    /// A task fails.
+    FailTask,
+    /// The user asks for a savepoint.
+    Savepoint,
+    /// The user cancels the job.
+    Cancel,
+    /// Another JobManager writes HEAD.
+    Usurp,
+}
+
+/// A seed, spelled out.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// The job, with its configuration.
+    pub plan: JobPlan,
+    /// Periodic checkpoints are on.
+    pub checkpointing: bool,
+    /// Records of each split; splits are numbered from 0, `source` * 100 up.
+    pub splits: u32,
+    /// Records in a split.
+    pub split_records: u64,
+    /// Slots of each TaskManager.
+    pub taskmanagers: Vec<u32>,
+    /// When what happens (virtual ms after the start), in order.
+    pub faults: Vec<(i64, Fault)>,
+    /// After this time nothing bad happens any more.
+    pub faults_end_ms: i64,
+    /// Chance of a fault for each storage call, in percent.
+    pub store_faults_percent: u32,
+    /// The store refuses everything for good.
+    pub store_refuses: bool,
+    /// Chance that a task declines a checkpoint, in percent.
+    pub decline_percent: u32,
+    /// Chance that listing splits fails, in percent.
+    pub discovery_fails_percent: u32,
+    /// Chance that a deployment fails to restore, in percent.
+    pub restore_fails_percent: u32,
+}
+
+impl Scenario {
+    /// The scenario of a world whose randomness is `rng`.
+    pub fn draw(rng: &mut ChaCha8Rng) -> Scenario {
+        // Most seeds are about failures of a job that could finish; the others about its edges.
+        let special = rng.random_range(0..100);
+        let checkpointing = special != 0;
+        let parallelism = rng.random_range(1..=3);
+        let mut configuration = settings(rng, checkpointing);
+        let taskmanagers = cluster(rng, parallelism, special == 1 || special == 2);
+        let faults_end_ms = rng.random_range(15_000..40_000);
+        let mut faults = Vec::new();
+        for _ in 0..rng.random_range(2..=5) {
+            let at = rng.random_range(4_000..faults_end_ms);
+            faults.push((at, failure(rng)));
+        }
+        match special {
+            1..=4 => configuration.set("slot.request.timeout", "8 s"),
+            5..=9 => faults.push((rng.random_range(0..40), Fault::Cancel)),
+            10..=16 => faults.push((rng.random_range(1_000..faults_end_ms), Fault::Cancel)),
+            17..=20 => faults.push((rng.random_range(3_000..faults_end_ms), Fault::Usurp)),
+            21..=28 => configuration.set("restart-strategy.type", "none"),
+            29 | 30 => faults.clear(),
+            _ => {}
+        }
+        for _ in 0..rng.random_range(0..=1) {
+            faults.push((rng.random_range(2_000..faults_end_ms), Fault::Savepoint));
+        }
+        faults.sort_by_key(|(at, _)| *at);
+        let quiet = matches!(special, 29 | 30);
+        Scenario {
+            plan: job(rng, parallelism, configuration),
+            checkpointing,
+            splits: rng.random_range(parallelism..=parallelism * 2),
+            split_records: rng.random_range(40..160),
+            taskmanagers,
+            faults,
+            faults_end_ms: if quiet { 0 } else { faults_end_ms },
+            store_faults_percent: if rng.random_bool(0.5) { 0 } else { rng.random_range(2..=12) },
+            store_refuses: matches!(special, 31..=33),
+            decline_percent: if rng.random_bool(0.8) { 0 } else { 2 },
+            discovery_fails_percent: if rng.random_bool(0.9) { 0 } else { 30 },
+            restore_fails_percent: if rng.random_bool(0.6) { 0 } else { 4 },
+        }
+    }
+}
+
+fn failure(rng: &mut ChaCha8Rng) -> Fault {
+    match rng.random_range(0..100) {
+        0..=29 => Fault::Kill,
+        30..=39 => Fault::Vanish,
+        40..=54 => Fault::Disconnect,
+        55..=64 => Fault::Silence,
+        _ => Fault::FailTask,
+    }
+}
+
+fn settings(rng: &mut ChaCha8Rng, checkpointing: bool) -> Configuration {
+    let mut configuration = Configuration::default();
+    let mut set = |key: &str, value: String| configuration.set(key, value);
+    if checkpointing {
+        set("execution.checkpointing.interval", format!("{} ms", rng.random_range(500..3_000)));
+        set("execution.checkpointing.min-pause", format!("{} ms", rng.random_range(0..400)));
+        set("execution.checkpointing.timeout", format!("{} s", rng.random_range(4..20)));
+        set("execution.checkpointing.num-retained", rng.random_range(1..=3).to_string());
+        set("execution.checkpointing.tolerable-failed-checkpoints", rng.random_range(0..=4).to_string());
+    }
+    match rng.random_range(0..10) {
+        0..=1 => {
+            set("restart-strategy", "fixed-delay".into());
+            set("restart-strategy.fixed-delay.attempts", rng.random_range(1..=12).to_string());
+        }
+        2 => {
+            set("restart-strategy.type", "failure-rate".into());
+            set("restart-strategy.failure-rate.max-failures-per-interval", rng.random_range(2..=8).to_string());
+        }
+        _ => set("restart-strategy.exponential-delay.max-backoff", "5 s".into()),
+    }
+    if rng.random_bool(0.15) {
+        set("jobmanager.execution.failover-strategy", "full".into());
+    }
+    configuration
+}
+
+/// Slots of each TaskManager: enough for the job, or one too few.
+fn cluster(rng: &mut ChaCha8Rng, parallelism: u32, too_small: bool) -> Vec<u32> {
+    let needed = if too_small { parallelism - 1 } else { parallelism + rng.random_range(0..=2) };
+    let mut left = needed.max(u32::from(!too_small));
+    let mut taskmanagers = Vec::new();
+    while left > 0 {
+        let slots = rng.random_range(1..=2).min(left);
+        taskmanagers.push(slots);
+        left -= slots;
+    }
+    taskmanagers
+}
+
+/// Forward pipelines (many regions), an exchange (one region), or both side by side.
+fn job(rng: &mut ChaCha8Rng, parallelism: u32, configuration: Configuration) -> JobPlan {
+    let other = rng.random_range(1..=parallelism);
+    let builder = match rng.random_range(0..5) {
+        0 => PlanBuilder::new().source("s0", parallelism).vertex("k0", parallelism).edge(0, 1, forward()),
+        1 | 2 => PlanBuilder::new()
+            .source("s0", other)
+            .vertex("m0", parallelism)
+            .vertex("k0", parallelism)
+            .edge(0, 1, hash())
+            .edge(1, 2, forward()),
+        _ => PlanBuilder::new()
+            .source("s0", parallelism)
+            .vertex("k0", parallelism)
+            .source("s1", other)
+            .vertex("k1", parallelism)
+            .edge(0, 1, forward())
+            .edge(2, 3, hash()),
+    };
+    let mut plan = builder.build();
+    plan.configuration = configuration;
+    plan
+}
