@@ -70,7 +70,9 @@ pub trait OperatorCoordinator: Send {
     /// returned by later calls reach subtasks only after their barrier.
     fn snapshot(&mut self, checkpoint: u64) -> Vec<u8>;
 
-    /// The whole job restarts from `state` (`None`: from the beginning).
+    /// The whole job restarts from `state` (`None`: from the beginning). Followed by a call of
+    /// [`snapshot`](Self::snapshot) with the checkpoint that `state` is of (0: none), so that what is
+    /// given out from then on is known to be behind it, and by [`CoordinatorEvent::Start`].
     fn restore(&mut self, state: Option<&[u8]>) -> Result<(), String>;
 
     /// One subtask restarts from `checkpoint` (0: from the beginning): whatever was given to it

@@ -325,10 +325,9 @@ impl CheckpointCoordinator {
         if !self.savepoints.is_empty() {
             return Some(i64::MIN);
         }
-        if self.last_completed {
-            return None;
-        }
-        if self.all_sources_ended && self.enabled() && self.settings.after_tasks_finish {
+        // Periodic ones go on behind it: a restored task may not have come to its end in it.
+        let last_due = self.all_sources_ended && !self.last_completed && self.settings.after_tasks_finish;
+        if last_due && self.enabled() {
             return Some(self.last_retry_ms);
         }
         let next = self.next_trigger_ms?;

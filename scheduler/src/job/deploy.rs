@@ -33,15 +33,15 @@ impl JobMaster {
 
     /// Deploys every restarting region that has ended, waited, and has its slots.
     pub(super) fn deploy_restarting(&mut self, pool: &mut SlotPool, now: i64) {
+        for time in self.restarting.values_mut().filter(|time| **time <= now) {
+            // Has waited long enough: no deadline any more.
+            *time = i64::MIN;
+        }
         if self.checkpoints.in_doubt() {
             return;
         }
         if self.global_restart && !self.restart_coordinators(now) {
             return;
-        }
-        for time in self.restarting.values_mut().filter(|time| **time <= now) {
-            // Has waited long enough: no deadline any more.
-            *time = i64::MIN;
         }
         let waited = |(region, time): (&usize, &i64)| (*time == i64::MIN).then_some(*region);
         let ready: Vec<usize> = self.restarting.iter().filter_map(waited).collect();
@@ -82,13 +82,13 @@ impl JobMaster {
 
     fn start_coordinators(&mut self, now: i64) -> Result<(), String> {
         let latest = self.checkpoints.latest().map(|latest| latest.metadata.clone());
-        let snapshots = latest.as_ref().map(|metadata| metadata.coordinators.as_slice());
-        let restore = if self.coordinators_started { Some(snapshots.unwrap_or_default()) } else { snapshots };
+        let from = latest.as_ref().map(|metadata| (metadata.checkpoint_id, metadata.coordinators.as_slice()));
+        let restore = if self.coordinators_started { Some(from.unwrap_or((0, &[]))) } else { from };
         let vertices = &self.topology.plan.vertices;
         let wanted = self.coordinators.start(restore, |vertex| vertices[vertex].parallelism, now)?;
         self.coordinators_started = true;
         self.carry_out_hosted(wanted, now);
-        Ok(())
+        self.failed_at_start.take().map_or(Ok(()), Err)
     }
 
     fn wait_for_slots(&mut self, pool: &mut SlotPool, now: i64) {

@@ -71,6 +71,10 @@ impl JobMaster {
         if self.failures.len() > self.settings.failure_history {
             self.failures.pop_front();
         }
+        if self.state == JobState::WaitingForResources {
+            self.failed_at_start = Some(message);
+            return;
+        }
         if !matches!(self.state, JobState::Deploying | JobState::Running | JobState::Restarting) {
             return;
         }

@@ -69,25 +69,27 @@ impl HostedCoordinators {
         self.all.push(Hosted { operator_uid, vertex, options, coordinator, timers_ms: Vec::new(), incarnation: 0 });
     }
 
-    /// Starts all of them, from a checkpoint's snapshots or from the beginning (`restore` is `None`
-    /// on the very first start: nothing is reset).
+    /// Starts all of them, from a checkpoint (its id and snapshots) or from the beginning. `restore`
+    /// is `None` on the very first start: nothing is reset.
     ///
     /// # Errors
     /// A coordinator cannot read its snapshot.
     pub fn start(
         &mut self,
-        restore: Option<&[v1::CoordinatorSnapshot]>,
+        restore: Option<(u64, &[v1::CoordinatorSnapshot])>,
         parallelism: impl Fn(usize) -> u32,
         now: i64,
     ) -> Result<Vec<HostedAction>, String> {
         let mut actions = Vec::new();
         for hosted in &mut self.all {
-            if let Some(snapshots) = restore {
+            if let Some((checkpoint, snapshots)) = restore {
                 let own = snapshots.iter().find(|s| s.operator_uid == hosted.operator_uid);
                 hosted.timers_ms.clear();
                 hosted.incarnation += 1;
                 let restored = hosted.coordinator.restore(own.map(|s| s.state.as_slice()));
                 restored.map_err(|error| format!("source {} cannot be restored: {error}", hosted.operator_uid))?;
+                // Its state is that of the checkpoint: what it gives out from now on is behind it.
+                hosted.coordinator.snapshot(checkpoint);
             }
             let parallelism = parallelism(hosted.vertex);
             actions.extend(hosted.handle(CoordinatorEvent::Start { parallelism }, now));

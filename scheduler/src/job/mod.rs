@@ -231,6 +231,8 @@ pub struct JobMaster {
     pending_local_state: BTreeMap<usize, SessionId>,
     coordinators: HostedCoordinators,
     coordinators_started: bool,
+    /// A coordinator failed while it was started.
+    failed_at_start: Option<String>,
     sources_ended: BTreeSet<usize>,
     collect: CollectBuffer,
     rng: ChaCha8Rng,
@@ -274,6 +276,7 @@ impl JobMaster {
             local_state: BTreeMap::new(),
             pending_local_state: BTreeMap::new(),
             coordinators_started: false,
+            failed_at_start: None,
             sources_ended: BTreeSet::new(),
             rng: ChaCha8Rng::seed_from_u64(seed),
             start_time_ms: now,

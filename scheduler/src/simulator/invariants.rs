@@ -7,8 +7,8 @@
 //!    each by the current attempt; what consumers have received is what producers have sent, and
 //!    every split is in exactly one place; its files exist; ids rise.
 //! 4. A file is not deleted while a checkpoint that HEAD names refers to it.
-//! 5. Sinks make every record visible at most once, and only for a completed checkpoint; of a
-//!    finished job, exactly once.
+//! 5. With checkpoints on, sinks make every record visible at most once, and only for a completed
+//!    checkpoint; of a finished job, exactly once.
 //! 6. Once faults stop, every job ends.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -49,6 +49,8 @@ pub struct Scenario {
     pub store_faults_percent: u32,
     /// The store refuses everything for good.
     pub store_refuses: bool,
+    /// The user cancels the job when its first task finishes.
+    pub cancel_at_finish: bool,
     /// Chance that a task declines a checkpoint, in percent.
     pub decline_percent: u32,
     /// Chance that listing splits fails, in percent.
@@ -65,19 +67,23 @@ impl Scenario {
         let checkpointing = special != 0;
         let parallelism = rng.random_range(1..=3);
         let mut configuration = settings(rng, checkpointing);
-        let taskmanagers = cluster(rng, parallelism, special == 1 || special == 2);
+        let taskmanagers = cluster(rng, parallelism, (1..=5).contains(&special));
         let faults_end_ms = rng.random_range(15_000..40_000);
         let mut faults = Vec::new();
         for _ in 0..rng.random_range(2..=5) {
-            let at = rng.random_range(4_000..faults_end_ms);
+            let at = rng.random_range(5_000..faults_end_ms);
             faults.push((at, failure(rng)));
         }
+        faults.sort_by_key(|(at, _)| *at);
         match special {
-            1..=4 => configuration.set("slot.request.timeout", "8 s"),
-            5..=9 => faults.push((rng.random_range(0..40), Fault::Cancel)),
-            10..=16 => faults.push((rng.random_range(1_000..faults_end_ms), Fault::Cancel)),
-            17..=20 => faults.push((rng.random_range(3_000..faults_end_ms), Fault::Usurp)),
-            21..=28 => configuration.set("restart-strategy.type", "none"),
+            1..=3 => configuration.set("slot.request.timeout", "8 s"),
+            4 | 5 => faults.push((rng.random_range(700..5_000), Fault::Cancel)),
+            6..=10 => configuration.set("slot.request.timeout", "6 s"),
+            11..=14 => faults.push((rng.random_range(0..200), Fault::Cancel)),
+            15 | 16 => faults.push((rng.random_range(200..900), Fault::Cancel)),
+            17..=22 => faults.push((faults[0].0 + rng.random_range(100..2_500), Fault::Cancel)),
+            23..=26 => faults.push((rng.random_range(3_000..faults_end_ms), Fault::Usurp)),
+            27 | 28 => configuration.set("restart-strategy.type", "none"),
             29 | 30 => faults.clear(),
             _ => {}
         }
@@ -90,12 +96,13 @@ impl Scenario {
             plan: job(rng, parallelism, configuration),
             checkpointing,
             splits: rng.random_range(parallelism..=parallelism * 2),
-            split_records: rng.random_range(40..160),
+            split_records: rng.random_range(100..350),
             taskmanagers,
             faults,
             faults_end_ms: if quiet { 0 } else { faults_end_ms },
             store_faults_percent: if rng.random_bool(0.5) { 0 } else { rng.random_range(2..=12) },
             store_refuses: matches!(special, 31..=33),
+            cancel_at_finish: matches!(special, 34..=37),
             decline_percent: if rng.random_bool(0.8) { 0 } else { 2 },
             discovery_fails_percent: if rng.random_bool(0.9) { 0 } else { 30 },
             restore_fails_percent: if rng.random_bool(0.6) { 0 } else { 4 },

@@ -114,6 +114,13 @@ pub enum Effect {
     Finished,
 }
 
+#[derive(Debug)]
+enum Mail {
+    Barrier(u64),
+    /// `None`: there are no more.
+    Split(Option<u32>),
+}
+
 /// A running task.
 #[derive(Debug)]
 pub struct Task {
@@ -128,8 +135,11 @@ pub struct Task {
     open: Vec<Records>,
     no_more_splits: bool,
     requested: bool,
-    /// Barrier being aligned, or asked for by the JobManager.
+    /// What the JobManager has sent to a source, in order.
+    mailbox: VecDeque<Mail>,
+    /// Barrier being aligned.
     aligning: Option<u64>,
+    /// Barrier of the JobManager, for a task with inputs.
     triggered: Option<u64>,
     last_barrier: u64,
     aborted: BTreeSet<u64>,
@@ -166,6 +176,7 @@ impl Task {
             open: Vec::new(),
             no_more_splits: shell,
             requested: false,
+            mailbox: VecDeque::new(),
             aligning: None,
             triggered: None,
             last_barrier: restore_id,
@@ -182,19 +193,29 @@ impl Task {
 
     /// The enumerator's answer.
     pub fn on_split(&mut self, split: Option<u32>) {
-        self.requested = false;
-        match split {
-            Some(split) => {
-                self.state.splits.insert(split, (0, self.split_records));
-            }
-            None => self.no_more_splits = true,
-        }
+        self.mailbox.push_back(Mail::Split(split));
     }
 
     /// A barrier by the JobManager's call.
     pub fn on_trigger(&mut self, checkpoint: u64) {
-        if checkpoint > self.last_barrier {
+        if self.is_source {
+            self.mailbox.push_back(Mail::Barrier(checkpoint));
+        } else if checkpoint > self.last_barrier {
             self.triggered = Some(checkpoint);
+        }
+    }
+
+    fn read_mailbox(&mut self, channels: &mut Channels, effects: &mut Vec<Effect>) {
+        while let Some(mail) = self.mailbox.pop_front() {
+            match mail {
+                Mail::Barrier(checkpoint) => self.snapshot(checkpoint, channels, effects),
+                Mail::Split(split) => {
+                    self.requested = false;
+                    self.no_more_splits |= split.is_none();
+                    let records = self.split_records;
+                    self.state.splits.extend(split.map(|split| (split, (0, records))));
+                }
+            }
         }
     }
 
@@ -233,9 +254,7 @@ impl Task {
             return effects;
         }
         if self.is_source {
-            if let Some(checkpoint) = self.triggered.take() {
-                self.snapshot(checkpoint, channels, &mut effects);
-            }
+            self.read_mailbox(channels, &mut effects);
             self.emit_records(channels, rng, &mut effects);
         } else {
             self.read_inputs(channels, &mut effects);
@@ -349,8 +368,10 @@ impl Task {
             effects.push(Effect::EndOfData);
         } else {
             let records = std::mem::take(&mut self.open);
-            let transaction = Transaction { checkpoint: 0, attempt: self.id.attempt, records };
-            effects.push(Effect::Commit { transaction, by: 0 });
+            // Those of savepoints, and the rest.
+            let mut transactions = std::mem::take(&mut self.state.transactions);
+            transactions.push(Transaction { checkpoint: 0, attempt: self.id.attempt, records });
+            effects.extend(transactions.into_iter().map(|transaction| Effect::Commit { transaction, by: 0 }));
             self.finish(channels, effects);
         }
     }

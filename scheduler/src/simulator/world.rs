@@ -29,7 +29,9 @@ use crate::storage::{StorageError, StorageReply, StorageRequest};
 const HEARTBEAT_MS: u64 = 2_000;
 const HEARTBEAT_TIMEOUT_MS: u64 = 8_000;
 /// A world that has not come to rest by then never will.
-const LONGEST_MS: i64 = 3_600_000;
+const LONGEST_MS: i64 = 900_000;
+/// Uploads and storage calls under way when a job ends are over by then.
+const LATE_MS: i64 = 8_000;
 const MOST_EVENTS: u64 = 200_000;
 
 #[derive(Debug)]
@@ -89,6 +91,7 @@ pub(super) struct World {
     trace: u64,
     faults_over: bool,
     checked_end: bool,
+    closed_at: Option<i64>,
     region_only: bool,
 }
 
@@ -124,6 +127,7 @@ impl World {
             trace: seed,
             faults_over: false,
             checked_end: false,
+            closed_at: None,
             region_only: false,
         }
     }
@@ -147,18 +151,25 @@ impl World {
             let Ok(job) = self.master.find(self.job.as_str()) else { return Err("the job is gone".into()) };
             invariants::after_step(job, self.master.pool(), &self.processes)?;
             self.region_only |= runs_in_part(job);
-            if job.state() == JobState::Finished && !self.checked_end && !self.store.usurped {
+            let exactly_once = self.scenario.checkpointing && !self.store.usurped;
+            if job.state() == JobState::Finished && !self.checked_end && exactly_once {
                 self.checked_end = true;
                 invariants::at_finish(job, &self.ledger, &self.scenario)?;
             }
             if self.faults_over && job.closed() {
-                return self.at_rest();
+                let closed = *self.closed_at.get_or_insert(self.now);
+                if self.now > closed + LATE_MS {
+                    return self.at_rest();
+                }
             }
             if self.events > MOST_EVENTS || self.now - start > LONGEST_MS {
-                return Err(format!("faults are over but the job is {:?}", job.state()));
+                return Err(self.stuck());
             }
         }
-        Err("nothing happens any more, but the job has not ended".into())
+        match self.master.find(self.job.as_str()) {
+            Ok(job) if job.closed() => self.at_rest(),
+            _ => Err("nothing happens any more, but the job has not ended".into()),
+        }
     }
 
     fn begin(&mut self) -> Outcome {
@@ -191,9 +202,23 @@ impl World {
         self.carry_out(actions)
     }
 
+    /// Says what a job that does not end is waiting for.
+    fn stuck(&self) -> String {
+        let Ok(job) = self.master.find(self.job.as_str()) else { return "the job is gone".into() };
+        let tasks: Vec<String> =
+            self.processes.iter().flat_map(|p| p.tasks.values()).map(|t| format!("{t:?}")).collect();
+        format!(
+            "faults are over but the job is {:?}, checkpoint under way {:?}, executions {:?}, tasks\n{}",
+            job.state(),
+            job.checkpoints().pending_id(),
+            job.executions().iter().map(|e| (e.state, e.attempt)).collect::<Vec<_>>(),
+            tasks.join("\n")
+        )
+    }
+
     fn at_rest(&self) -> Outcome {
-        let quiet = self.scenario.faults_end_ms == 0 && !self.scenario.store_refuses;
-        if quiet && self.scenario.store_faults_percent == 0 && !self.store.files.is_empty() {
+        let quiet = self.scenario.faults_end_ms == 0 && self.scenario.faults.is_empty();
+        if quiet && !self.store.files.is_empty() {
             return Err(format!("files are left behind: {:?}", self.store.files));
         }
         Ok(())
@@ -609,11 +634,18 @@ impl World {
                 Effect::Snapshot { checkpoint, state } => self.upload(process, id, checkpoint, &state),
                 Effect::Commit { transaction, by } => {
                     invariants::before_commit(by, self.scenario.checkpointing, &self.store)?;
-                    self.ledger.commit(id, &transaction)?;
+                    let committed = self.ledger.commit(id, &transaction);
+                    if self.scenario.checkpointing {
+                        committed?;
+                    }
                 }
                 Effect::Finished => {
                     self.processes[process].tasks.remove(id);
                     self.report(process, id, "FINISHED", "");
+                    if std::mem::take(&mut self.scenario.cancel_at_finish) {
+                        let after = self.rng.random_range(0..40);
+                        self.later(after, Happening::Fault(Fault::Cancel));
+                    }
                 }
             }
         }
@@ -724,7 +756,7 @@ impl World {
                 self.later(after, Happening::BrokenAtMaster(session));
             }
         }
-        let back = self.rng.random_range(500..12_000);
+        let back = self.rng.random_range(500..14_000);
         self.later(back, Happening::Start(process));
         if !silently {
             self.neighbours_notice(&gone);
