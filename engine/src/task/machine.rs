@@ -155,6 +155,9 @@ pub struct Task {
     watermarks: InputWatermarks,
     time_events: Vec<TimeEvent>,
     notices: VecDeque<Notice>,
+    /// Messages of the coordinator that came after a barrier which has not left yet. The
+    /// coordinator's snapshot has them still to give, so this task's must not have them.
+    behind_barrier: VecDeque<Notice>,
     /// The barrier whose snapshot is due.
     due: Option<(Barrier, u64)>,
     checkpoint: Option<Checkpoint>,
@@ -217,6 +220,7 @@ impl Task {
             phase: Phase::Opening,
             time_events: Vec::new(),
             notices: VecDeque::new(),
+            behind_barrier: VecDeque::new(),
             due: None,
             checkpoint: None,
             in_flight: None,
@@ -425,7 +429,11 @@ impl Task {
             TaskMessage::Trigger(barrier) => self.triggered(barrier)?,
             TaskMessage::Complete(checkpoint) => self.notices.push_back(Notice::Complete(checkpoint)),
             TaskMessage::Aborted(checkpoint) => self.aborted(checkpoint)?,
-            TaskMessage::Coordinator { uid, payload } => self.notices.push_back(Notice::Coordinator(uid, payload)),
+            TaskMessage::Coordinator { uid, payload } => {
+                let behind = self.due.is_some() || self.checkpoint.is_some();
+                let queue = if behind { &mut self.behind_barrier } else { &mut self.notices };
+                queue.push_back(Notice::Coordinator(uid, payload));
+            }
             TaskMessage::SnapshotDone { checkpoint, result, async_ms } => {
                 self.snapshot_done(checkpoint, *result, async_ms);
             }
@@ -443,6 +451,7 @@ impl Task {
             return Ok(());
         }
         self.last_triggered = barrier.checkpoint;
+        self.notices.append(&mut self.behind_barrier);
         if let Some((older, _)) = self.due.replace((barrier, 0)) {
             self.listener.decline(older.checkpoint, "subsumed by a newer checkpoint");
         }
@@ -453,6 +462,7 @@ impl Task {
         self.notices.push_back(Notice::Aborted(checkpoint));
         if self.due.as_ref().is_some_and(|(barrier, _)| barrier.checkpoint == checkpoint) {
             self.due = None;
+            self.notices.append(&mut self.behind_barrier);
             self.outputs.control(&StreamElement::CancelBarrier(checkpoint))?;
         }
         self.keyed.abort(checkpoint);
@@ -535,6 +545,9 @@ impl Task {
         let Some(checkpoint) = self.checkpoint.take() else { return Ok(Turn::Worked) };
         self.outputs.control(&StreamElement::Barrier(checkpoint.barrier.clone()))?;
         let members = if self.finished { Vec::new() } else { self.chain.snapshot(id)? };
+        if self.due.is_none() {
+            self.notices.append(&mut self.behind_barrier);
+        }
         let sync_us = self.clock.monotonic_us().saturating_sub(checkpoint.started_us);
         self.metrics.sync_us.store(sync_us, Relaxed);
         self.listener.barrier_passed(id);

@@ -118,6 +118,31 @@ impl SourceReader for Numbers {
     }
 }
 
+/// Keeps the splits that it is given and emits nothing.
+#[derive(Default)]
+pub struct Splits {
+    given: Vec<Vec<u8>>,
+}
+
+impl SourceReader for Splits {
+    fn open(&mut self, _context: OperatorContext) -> Result<()> {
+        Ok(())
+    }
+
+    fn poll(&mut self, _out: &mut dyn Collector) -> Result<SourceStatus> {
+        Ok(SourceStatus::Pending { until_ms: None })
+    }
+
+    fn coordinator_message(&mut self, payload: &[u8]) -> Result<()> {
+        self.given.push(payload.to_vec());
+        Ok(())
+    }
+
+    fn snapshot(&mut self, _checkpoint: u64) -> Result<OperatorSnapshot> {
+        Ok(OperatorSnapshot { lists: vec![("splits".into(), self.given.clone())], ..Default::default() })
+    }
+}
+
 /// Sums `v` by `k`, emits the sums at the end of input, a few at a time.
 #[derive(Default)]
 pub struct Sum {

@@ -247,6 +247,26 @@ fn a_restart_from_a_snapshot_commits_each_row_once() {
 }
 
 #[test]
+fn a_split_given_behind_a_barrier_is_not_in_its_snapshot() {
+    let harness = Harness { checkpointing: true, ..Harness::default() };
+    let mut built = harness.task("source", 0, vec![source(Splits::default())], &[], vec![]);
+    let give = |n: u8| TaskMessage::Coordinator { uid: "source-0".into(), payload: vec![n] };
+    step(&mut built.task);
+    for message in [give(1), TaskMessage::Trigger(barrier(1)), give(2), TaskMessage::Trigger(barrier(2)), give(3)] {
+        built.handle.send(message);
+    }
+    step(&mut built.task);
+    built.handle.send(TaskMessage::Trigger(barrier(3)));
+    step(&mut built.task);
+    let splits = |checkpoint: u64| {
+        let snapshots = built.recorder.snapshots.lock();
+        snapshots[&checkpoint].operators[0].lists[0].elements.concat()
+    };
+    // The first barrier was subsumed by the second, which is behind the second split.
+    assert_eq!((splits(2), splits(3)), (vec![1, 2], vec![1, 2, 3]));
+}
+
+#[test]
 fn a_subtask_restored_as_finished_runs_no_operator() {
     let snapshot = v1::SubtaskSnapshot { finished: true, ..Default::default() };
     let harness = Harness { checkpointing: true, restore: Some((3, snapshot)), ..Harness::default() };
