@@ -78,7 +78,7 @@ impl Scenario {
         match special {
             1..=3 => configuration.set("slot.request.timeout", "8 s"),
             4 | 5 => faults.push((rng.random_range(700..5_000), Fault::Cancel)),
-            6..=10 => configuration.set("slot.request.timeout", "6 s"),
+            6..=10 => configuration.set("slot.request.timeout", "4 s"),
             11..=14 => faults.push((rng.random_range(0..200), Fault::Cancel)),
             15 | 16 => faults.push((rng.random_range(200..900), Fault::Cancel)),
             17..=22 => faults.push((faults[0].0 + rng.random_range(100..2_500), Fault::Cancel)),
@@ -96,7 +96,7 @@ impl Scenario {
             plan: job(rng, parallelism, configuration),
             checkpointing,
             splits: rng.random_range(parallelism..=parallelism * 2),
-            split_records: rng.random_range(100..350),
+            split_records: rng.random_range(150..400),
             taskmanagers,
             faults,
             faults_end_ms: if quiet { 0 } else { faults_end_ms },
@@ -133,7 +133,7 @@ fn settings(rng: &mut ChaCha8Rng, checkpointing: bool) -> Configuration {
     match rng.random_range(0..10) {
         0..=1 => {
             set("restart-strategy", "fixed-delay".into());
-            set("restart-strategy.fixed-delay.attempts", rng.random_range(1..=12).to_string());
+            set("restart-strategy.fixed-delay.attempts", rng.random_range(1..=8).to_string());
         }
         2 => {
             set("restart-strategy.type", "failure-rate".into());

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 2_500;
 const THREADS: u64 = 2;
 
 /// Plays all seeds of `range`, on a few threads.
