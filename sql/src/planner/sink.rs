@@ -46,10 +46,6 @@ impl Planner<'_> {
     /// Ends a query in a sink that sends its rows to the client.
     pub(crate) fn collect(&mut self, relation: &Relation) -> Result<NodeId, SqlError> {
         let schema = relation.schema();
-        if let Some(field) = schema.fields.iter().find(|f| f.data_type.logical == LogicalType::Null) {
-            // A bare NULL has no type of its own; the client still gets the column.
-            tracing::debug!(column = %field.name, "column of type NULL in the result");
-        }
         let names: Vec<String> = schema.fields.iter().map(|f| f.name.clone()).collect();
         let types: Vec<DataType> = schema.fields.iter().map(|f| f.data_type.clone()).collect();
         let node = self.conform(relation, &names, &types)?;
