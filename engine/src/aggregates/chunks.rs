@@ -197,6 +197,32 @@ impl GroupBits {
         self.words.iter().all(|w| *w == 0)
     }
 
+    /// Of `self` (what is dirty) what is to be written, being `present`, and what is to be deleted,
+    /// being `stored` but not present; `stored` becomes what will then be stored. Word by word, so
+    /// that a freeze costs next to nothing a group.
+    pub fn take_changes(&mut self, present: &GroupBits, stored: &mut GroupBits) -> (GroupBits, GroupBits) {
+        let dirty = std::mem::take(&mut self.words);
+        if stored.words.len() < dirty.len() {
+            stored.words.resize(dirty.len(), 0);
+        }
+        let (mut puts, mut deletes) = (vec![0; dirty.len()], vec![0; dirty.len()]);
+        for (i, &dirty) in dirty.iter().enumerate() {
+            let present = present.words.get(i).copied().unwrap_or(0);
+            puts[i] = dirty & present;
+            deletes[i] = dirty & !present & stored.words[i];
+            stored.words[i] = (stored.words[i] | puts[i]) & !deletes[i];
+        }
+        (GroupBits { words: puts }, GroupBits { words: deletes })
+    }
+
+    /// The chunks with a bit set here or in `other`, ascending.
+    pub fn chunks_with(&self, other: &GroupBits) -> Vec<usize> {
+        const WORDS: usize = CHUNK / 64;
+        let any = |bits: &GroupBits, chunk: usize| bits.words.iter().skip(chunk * WORDS).take(WORDS).any(|w| *w != 0);
+        let chunks = self.words.len().max(other.words.len()).div_ceil(WORDS);
+        (0..chunks).filter(|&chunk| any(self, chunk) || any(other, chunk)).collect()
+    }
+
     /// The groups whose bits are set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.words.iter().enumerate().flat_map(|(i, &word)| {
@@ -245,6 +271,22 @@ mod tests {
         values.resize(5000);
         assert_eq!((*values.get(2999), *values.get(4999), values.len()), ((2999 % 251) as u8, 0, 5000));
         assert_eq!(values.iter().count(), 5000);
+    }
+
+    #[test]
+    fn changes_are_what_is_dirty_and_there_or_no_longer_there() {
+        let bits = |groups: &[u32]| {
+            let mut bits = GroupBits::default();
+            bits.insert_all(groups);
+            bits
+        };
+        let (mut dirty, present, mut stored) = (bits(&[1, 2, 3, 5000]), bits(&[1, 4, 5000]), bits(&[2, 4]));
+        let (puts, deletes) = dirty.take_changes(&present, &mut stored);
+        assert!(dirty.is_empty());
+        assert_eq!(puts.iter().collect::<Vec<_>>(), [1, 5000]);
+        assert_eq!(deletes.iter().collect::<Vec<_>>(), [2]);
+        assert_eq!(stored.iter().collect::<Vec<_>>(), [1, 4, 5000]);
+        assert_eq!(puts.chunks_with(&deletes), [0, 4]);
     }
 
     #[test]

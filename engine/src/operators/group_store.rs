@@ -369,23 +369,9 @@ impl GroupStore {
     /// What differs from the database, by reference; from now on it counts as written. `None`:
     /// nothing.
     pub fn freeze(&mut self, plan: &AggregatePlan) -> Option<FrozenGroups> {
-        let (mut chunks, mut puts, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
-        for group in self.dirty.iter() {
-            let chunk = chunk_of(group);
-            if chunks.last() != Some(&chunk) {
-                chunks.push(chunk);
-            }
-            let frozen = FrozenGroup { index: chunks.len() - 1, offset: offset_of(group), group };
-            if self.present.contains(group) {
-                puts.push(frozen);
-                self.stored.insert(group);
-            } else if self.stored.contains(group) {
-                deletes.push(frozen);
-                self.stored.remove(group);
-            }
-        }
-        self.dirty.clear();
-        if puts.is_empty() && deletes.is_empty() {
+        let (puts, deletes) = self.dirty.take_changes(&self.present, &mut self.stored);
+        let chunks = puts.chunks_with(&deletes);
+        if chunks.is_empty() {
             return None;
         }
         let optional = |values: &ChunkedVec<i64>, on: bool| on.then(|| values.freeze(&chunks));
@@ -396,6 +382,7 @@ impl GroupStore {
             changed: optional(&self.changed, plan.timed),
             puts,
             deletes,
+            chunks,
         })
     }
 
@@ -442,8 +429,10 @@ pub struct FrozenGroups {
     accumulators: Vec<Box<dyn FrozenAccumulator>>,
     rows: Option<FrozenChunks<i64>>,
     changed: Option<FrozenChunks<i64>>,
-    puts: Vec<FrozenGroup>,
-    deletes: Vec<FrozenGroup>,
+    puts: GroupBits,
+    deletes: GroupBits,
+    /// The numbers of the frozen chunks.
+    chunks: Vec<usize>,
 }
 
 impl FrozenGroups {
@@ -456,17 +445,29 @@ impl FrozenGroups {
         out: &mut Vec<Change>,
     ) -> Result<()> {
         const STEP: usize = 8192;
-        for groups in self.deletes.chunks(STEP) {
+        for groups in self.located(&self.deletes).chunks(STEP) {
             let columns = self.keys.columns(groups, &plan.keys.types)?;
             let keys = address.database_keys(&columns, groups.len(), time)?;
             out.extend(keys.into_iter().map(|key| (key, None)));
         }
-        for groups in self.puts.chunks(STEP) {
+        for groups in self.located(&self.puts).chunks(STEP) {
             let columns = self.keys.columns(groups, &plan.keys.types)?;
             let keys = address.database_keys(&columns, groups.len(), time)?;
             out.extend(keys.into_iter().zip(groups).map(|(key, group)| (key, Some(self.value(*group)))));
         }
         Ok(())
+    }
+
+    /// Where the groups of `bits` are in the frozen chunks.
+    fn located(&self, bits: &GroupBits) -> Vec<FrozenGroup> {
+        let mut index = 0;
+        let locate = |group: u32| {
+            while self.chunks[index] != chunk_of(group) {
+                index += 1;
+            }
+            FrozenGroup { index, offset: offset_of(group), group }
+        };
+        bits.iter().map(locate).collect()
     }
 
     fn value(&self, group: FrozenGroup) -> Vec<u8> {
