@@ -180,10 +180,10 @@ async fn measure(args: &NexmarkArgs, name: &str, columns: &str, query: &str) -> 
     let mut session = cluster.sql(configured)?;
     session.execute(&EVENTS.replace("${EVENTS}", &args.events.to_string())).await?;
     session.execute(BID).await?;
-    session.execute(&format!("CREATE TABLE result ({columns}) WITH ('connector' = 'checksum')")).await?;
+    session.execute(&format!("CREATE TABLE checksums ({columns}) WITH ('connector' = 'checksum')")).await?;
     reset_peak_memory();
     let (cpu, start) = (cpu_time(), Instant::now());
-    let SqlResult::Job(job) = session.execute(&format!("INSERT INTO result {query}")).await? else {
+    let SqlResult::Job(job) = session.execute(&format!("INSERT INTO checksums {query}")).await? else {
         return Err(Error::new(ErrorKind::Internal, "an INSERT gave no job").into());
     };
     let status = job.wait().await?;
