@@ -14,6 +14,8 @@ pub mod csv;
 pub mod decoder;
 pub mod json;
 pub mod parquet;
+#[cfg(test)]
+mod properties;
 pub mod scalar;
 
 use hurtig_graph::RowSchema;
