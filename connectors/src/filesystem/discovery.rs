@@ -20,7 +20,9 @@ pub fn check_path(options: &FilesystemOptions) -> Result<std::fs::Metadata> {
 /// The splits of the table, in the order of file names. Files and folders whose names begin with
 /// `.` or `_` are hidden.
 pub fn discover(options: &FilesystemOptions) -> Result<Vec<FileSplit>> {
-    let root = &options.path;
+    // Readers may run in another working directory.
+    let root = &std::path::absolute(&options.path)
+        .map_err(|e| Error::io(format_args!("path '{}'", options.path.display()), &e))?;
     let metadata = check_path(options)?;
     let mut files = Vec::new();
     if metadata.is_dir() {

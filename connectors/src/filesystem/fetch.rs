@@ -2,12 +2,13 @@
 //! items ahead of the task's thread.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use hurtig_engine::executor::{BackgroundExecutor, Waker};
 use parking_lot::Mutex;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Items that wait to be taken at most.
 const AHEAD: usize = 2;
@@ -36,7 +37,7 @@ struct Shared<T> {
     /// `None` while a job runs it, and after the end.
     producer: Option<Producer<T>>,
     ready: VecDeque<T>,
-    failed: Option<crate::error::Error>,
+    failed: Option<Error>,
     ended: bool,
     dropped: bool,
 }
@@ -82,7 +83,8 @@ impl<T: Send + 'static> Fetcher<T> {
 
 fn fetch<T>(shared: &Mutex<Shared<T>>, mut producer: Producer<T>, waker: &Waker) {
     loop {
-        let produced = producer();
+        let produced = catch_unwind(AssertUnwindSafe(&mut producer))
+            .unwrap_or_else(|_| Err(Error::Internal("reading a file panicked; the log says where".into())));
         let mut shared = shared.lock();
         match produced {
             Ok(Some(item)) => shared.ready.push_back(item),

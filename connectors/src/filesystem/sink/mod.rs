@@ -318,10 +318,10 @@ impl Operator for FileWriter {
         running.forget_committed();
         let elements = running.pending.iter().map(|(_, c)| encode(c)).collect();
         // The checkpoint counts only once what it lists is on disk.
-        let queue = running.queue.clone();
+        let (queue, orders) = (running.queue.clone(), running.queue.given());
         Ok(OperatorSnapshot {
             lists: vec![(COMMITTABLES.to_owned(), elements)],
-            deferred: Some(Box::new(move || Ok(queue.drain()?))),
+            deferred: Some(Box::new(move || Ok(queue.finish(orders)?))),
             ..OperatorSnapshot::default()
         })
     }

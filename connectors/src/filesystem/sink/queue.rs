@@ -2,6 +2,7 @@
 //! thread the executor gives it.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use hurtig_engine::executor::{BackgroundExecutor, Waker};
@@ -30,13 +31,16 @@ struct Shared<W: Worker> {
 }
 
 struct State<W: Worker> {
-    /// `None` while it works.
+    /// `None` while it works, and after a failure.
     worker: Option<W>,
     /// A job was given to the executor and has not begun.
     scheduled: bool,
     orders: VecDeque<(usize, W::Order)>,
     /// Of the orders that are not done.
     bytes: usize,
+    /// Orders that were ever given, and that were done.
+    given: u64,
+    done: u64,
     failed: Option<Error>,
 }
 
@@ -53,7 +57,15 @@ impl<W: Worker> Clone for SerialQueue<W> {
 impl<W: Worker> SerialQueue<W> {
     /// A queue of orders for `worker`.
     pub fn new(worker: W, executor: Arc<dyn BackgroundExecutor>, waker: Waker) -> Self {
-        let state = State { worker: Some(worker), scheduled: false, orders: VecDeque::new(), bytes: 0, failed: None };
+        let state = State {
+            worker: Some(worker),
+            scheduled: false,
+            orders: VecDeque::new(),
+            bytes: 0,
+            given: 0,
+            done: 0,
+            failed: None,
+        };
         SerialQueue { shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }), executor, waker }
     }
 
@@ -65,8 +77,16 @@ impl<W: Worker> SerialQueue<W> {
         }
         state.orders.push_back((bytes, order));
         state.bytes += bytes;
-        // A worker at work will see the order.
-        if state.worker.is_none() || std::mem::replace(&mut state.scheduled, true) {
+        state.given += 1;
+        drop(state);
+        self.schedule();
+    }
+
+    /// Has the orders carried out, unless a worker at work will see them.
+    fn schedule(&self) {
+        let mut state = self.shared.state.lock();
+        let idle = state.worker.is_none() || state.orders.is_empty();
+        if idle || std::mem::replace(&mut state.scheduled, true) {
             return;
         }
         drop(state);
@@ -77,7 +97,7 @@ impl<W: Worker> SerialQueue<W> {
             let worker = state.worker.take();
             drop(state);
             if let Some(worker) = worker {
-                shared.work(worker);
+                shared.work(worker, u64::MAX);
             }
             waker();
         }));
@@ -85,13 +105,13 @@ impl<W: Worker> SerialQueue<W> {
 
     /// The failure of an order, if one failed.
     pub fn check(&self) -> Result<()> {
-        self.shared.state.lock().failed.clone().map_or(Ok(()), Err)
+        self.shared.state.lock().result()
     }
 
-    /// Whether everything is done.
+    /// Whether everything is done. Never again after a failure.
     pub fn is_idle(&self) -> bool {
         let state = self.shared.state.lock();
-        state.failed.is_some() || state.orders.is_empty() && state.worker.is_some()
+        state.failed.is_none() && state.done == state.given
     }
 
     /// Waits while more than `bytes` wait to be written: the disk is slower than the input.
@@ -100,38 +120,59 @@ impl<W: Worker> SerialQueue<W> {
         while state.bytes > bytes && state.failed.is_none() {
             self.shared.changed.wait(&mut state);
         }
-        state.failed.clone().map_or(Ok(()), Err)
+        state.result()
     }
 
-    /// Returns when everything is done. For background threads only. Does itself what no other thread
-    /// has begun to do, so that it never waits for a free thread of the executor.
-    pub fn drain(&self) -> Result<()> {
+    /// Orders given so far.
+    pub fn given(&self) -> u64 {
+        self.shared.state.lock().given
+    }
+
+    /// Returns when the first `orders` orders are done. For background threads only. Does itself what
+    /// no other thread has begun to do, so that it never waits for a free thread of the executor.
+    pub fn finish(&self, orders: u64) -> Result<()> {
         let mut state = self.shared.state.lock();
-        if let Some(worker) = state.worker.take() {
-            drop(state);
-            self.shared.work(worker);
-            state = self.shared.state.lock();
+        while state.failed.is_none() && state.done < orders {
+            if let Some(worker) = state.worker.take() {
+                drop(state);
+                self.shared.work(worker, orders);
+                state = self.shared.state.lock();
+            } else {
+                self.shared.changed.wait(&mut state);
+            }
         }
-        while state.failed.is_none() && !(state.orders.is_empty() && state.worker.is_some()) {
-            self.shared.changed.wait(&mut state);
-        }
-        state.failed.clone().map_or(Ok(()), Err)
+        let result = state.result();
+        drop(state);
+        self.schedule();
+        // The task must hear of a failure even if nothing else happens.
+        (self.waker)();
+        result
+    }
+}
+
+impl<W: Worker> State<W> {
+    fn result(&self) -> Result<()> {
+        self.failed.clone().map_or(Ok(()), Err)
     }
 }
 
 impl<W: Worker> Shared<W> {
-    fn work(&self, mut worker: W) {
+    /// Carries out orders until there are none or `orders` of all are done.
+    fn work(&self, mut worker: W, orders: u64) {
         loop {
             let mut state = self.state.lock();
-            let Some((bytes, order)) = state.orders.pop_front() else {
+            let next = if state.done < orders { state.orders.pop_front() } else { None };
+            let Some((bytes, order)) = next else {
                 state.worker = Some(worker);
                 self.changed.notify_all();
                 return;
             };
             drop(state);
-            let done = worker.carry_out(order);
+            let done = catch_unwind(AssertUnwindSafe(|| worker.carry_out(order)))
+                .unwrap_or_else(|_| Err(Error::Internal("the file sink panicked; the log says where".into())));
             let mut state = self.state.lock();
             state.bytes -= bytes;
+            state.done += 1;
             if let Err(error) = done {
                 state.failed = Some(error);
                 state.orders.clear();
@@ -140,6 +181,80 @@ impl<W: Worker> Shared<W> {
                 return;
             }
             self.changed.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hurtig_engine::executor::Job;
+
+    /// Runs no job unless told to.
+    #[derive(Default)]
+    struct Held(Mutex<Vec<Job>>);
+
+    impl BackgroundExecutor for Held {
+        fn spawn(&self, job: Job) {
+            self.0.lock().push(job);
+        }
+    }
+
+    impl Held {
+        fn run(&self) -> usize {
+            let jobs = std::mem::take(&mut *self.0.lock());
+            let count = jobs.len();
+            jobs.into_iter().for_each(|job| job());
+            count
+        }
+    }
+
+    /// Notes what it is told; fails at 13, panics at 14.
+    struct Notes(Arc<Mutex<Vec<u32>>>);
+
+    impl Worker for Notes {
+        type Order = u32;
+        fn carry_out(&mut self, order: u32) -> Result<()> {
+            assert!(order != 14, "told to panic");
+            self.0.lock().push(order);
+            if order == 13 { Err(Error::Storage("disk full".into())) } else { Ok(()) }
+        }
+    }
+
+    fn queue() -> (SerialQueue<Notes>, Arc<Held>, Arc<Mutex<Vec<u32>>>) {
+        let (held, notes) = (Arc::new(Held::default()), Arc::<Mutex<Vec<u32>>>::default());
+        (SerialQueue::new(Notes(Arc::clone(&notes)), held.clone(), Arc::new(|| {})), held, notes)
+    }
+
+    #[test]
+    fn finishing_does_no_more_than_asked_and_needs_no_thread() {
+        let (queue, held, notes) = queue();
+        queue.push(1, 1);
+        queue.push(1, 2);
+        let given = queue.given();
+        queue.push(1, 3);
+        queue.finish(given).unwrap();
+        assert_eq!(*notes.lock(), [1, 2]);
+        assert!(!queue.is_idle());
+        held.run();
+        assert_eq!(*notes.lock(), [1, 2, 3]);
+        assert!(queue.is_idle());
+        // An order behind that is carried out too.
+        queue.push(1, 4);
+        assert_eq!(held.run(), 1);
+        assert!(queue.is_idle());
+    }
+
+    #[test]
+    fn after_a_failure_nothing_is_done_and_the_queue_is_never_idle() {
+        for bad in [13, 14] {
+            let (queue, held, notes) = queue();
+            queue.push(1, bad);
+            queue.push(1, 2);
+            held.run();
+            assert!(!notes.lock().contains(&2));
+            assert!(queue.check().is_err() && queue.finish(2).is_err() && queue.wait_below(0).is_err());
+            assert!(!queue.is_idle());
         }
     }
 }
