@@ -10,7 +10,9 @@ mod arithmetic;
 mod collections;
 mod compare;
 mod conditional;
+mod encode;
 mod interval;
+mod json;
 mod logic;
 mod math;
 mod pattern;
@@ -106,6 +108,8 @@ pub(crate) fn lookup(name: &str, arguments: &[Expr], result: &DataType, context:
         temporal::find,
         conditional::find,
         collections::find,
+        encode::find,
+        json::find,
     ] {
         if let Some(function) = find(&call)? {
             return Ok(function);

@@ -44,6 +44,7 @@ pub(super) fn find(call: &Call<'_>) -> Result<Option<Function>> {
         "PROCTIME_MATERIALIZE" => pure(Arc::new(|values: &[Value], rows| argument(values, 0)?.expand(rows))),
         "CURRENT_WATERMARK" => current_watermark(call).map(Some),
         "OVERLAPS" => overlaps(call).map(Some),
+        "INTERVAL_BETWEEN" => interval_between(call).map(Some),
         _ => Ok(None),
     }
 }
@@ -300,6 +301,17 @@ fn timestamp_diff(call: &Call<'_>) -> Result<Function> {
         let x = Moments::of(argument(values, 1)?, &a, Zone::UTC)?;
         let y = Moments::of(argument(values, 2)?, &b, Zone::UTC)?;
         Ok((0..rows).map(|row| Some(difference(x.get(row)?, y.get(row)?))).collect())
+    })))
+}
+
+/// INTERVAL_BETWEEN(a, b): a - b, in months or milliseconds by the result's type.
+fn interval_between(call: &Call<'_>) -> Result<Function> {
+    let (a, b) = (call.ty(0)?.clone(), call.ty(1)?.clone());
+    let difference = if call.result.logical == T::IntervalYearMonth { months_between } else { millis_between };
+    Ok(Function::pure(integers(call, move |values, rows| {
+        let x = Moments::of(argument(values, 0)?, &a, Zone::UTC)?;
+        let y = Moments::of(argument(values, 1)?, &b, Zone::UTC)?;
+        Ok((0..rows).map(|row| Some(difference(y.get(row)?, x.get(row)?))).collect())
     })))
 }
 

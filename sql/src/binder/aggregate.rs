@@ -1,6 +1,6 @@
 //! Aggregate functions: which exist, what they take and give.
 
-use hurtig_graph::{DataType, Expr, LogicalType as T};
+use hurtig_graph::{DataType, Expr, ExprKind, LogicalType as T};
 use sqlparser::ast::{
     DuplicateTreatment, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
     NullTreatment,
@@ -98,6 +98,26 @@ pub(super) fn bind(binder: &Binder<'_, '_>, name: &str, function: &Function) -> 
         parameters
             .push(separator.ok_or_else(|| SqlError::validation("the separator of LISTAGG must be a string literal"))?);
     }
+    if let ("JSON_ARRAYAGG" | "JSON_OBJECTAGG", Some(nulls)) = (name, args.last().and_then(literal_text)) {
+        // What is aggregated is the JSON text of the value; how NULLs are handled is a parameter.
+        parameters.push(nulls.to_owned());
+        args.pop();
+        if let Some(value) = args.pop() {
+            let raw = matches!(&value.kind, ExprKind::Call { function, .. }
+                if function == "JSON_OBJECT" || function == "JSON_ARRAY");
+            args.push(if raw { value } else { super::json::serialised(value)? });
+        }
+        let keyed = name == "JSON_OBJECTAGG";
+        let key_is_text = args.first().is_some_and(|k| k.data_type.logical.is_string());
+        if args.len() != if keyed { 2 } else { 1 } || (keyed && !key_is_text) {
+            return Err(SqlError::validation(format!(
+                "{name} takes {}",
+                if keyed { "a string key and a value" } else { "one value" }
+            )));
+        }
+        let result = T::Varchar(2000).not_null();
+        return Ok(BoundAggregate { function: name.to_owned(), args, distinct, filter, result, parameters });
+    }
     if !star && args.len() != 1 {
         return Err(SqlError::validation(format!("{name} takes one argument, not {}", args.len())));
     }
@@ -153,7 +173,6 @@ fn typed(name: &str, argument: &DataType) -> Result<(String, DataType), SqlError
         "LISTAGG" if ty.is_string() => ty.clone().nullable(),
         "COLLECT" => T::Multiset(Box::new(argument.clone())).not_null(),
         "ARRAY_AGG" => T::Array(Box::new(argument.clone())).nullable(),
-        "JSON_ARRAYAGG" => T::Varchar(2000).not_null(),
         _ => return Err(refuse()),
     };
     Ok((canonical.to_owned(), result))

@@ -6,9 +6,10 @@ use sqlparser::ast::{Expr as Ast, Function, FunctionArg, FunctionArgExpr, Functi
 use super::expr::Binder;
 use super::operators::{arithmetic, case, cast, coalesce, comparison, condition, unify};
 use super::types::{implicit_cast_allowed, length};
-use super::{collection, literal};
+use super::{collection, json, literal};
 use crate::error::SqlError;
 use crate::functions;
+use crate::parser::{MINUS, OVERLAPS};
 use crate::session::FunctionSignature;
 
 /// A scalar function call.
@@ -27,6 +28,17 @@ pub(super) fn function(binder: &mut Binder<'_, '_>, function: &Function) -> Resu
         let unit = unit_argument(unit)?;
         let (a, b) = (binder.bind(a)?, binder.bind(b)?);
         return if name == "TIMESTAMPADD" { timestamp_add(&unit, a, b) } else { timestamp_diff(&unit, a, b) };
+    }
+    if let Some(bound) = json::call(binder, &name, &asts)? {
+        return Ok(bound);
+    }
+    if let (MINUS, [a, b, unit]) = (name.as_str(), asts.as_slice()) {
+        let (a, b, unit) = (binder.bind(a)?, binder.bind(b)?, binder.bind(unit)?);
+        return difference(a, b, unit);
+    }
+    if let (OVERLAPS, [Ast::Tuple(a), Ast::Tuple(b)]) = (name.as_str(), asts.as_slice()) {
+        let bounds = a.iter().chain(b).map(|e| binder.bind(e)).collect::<Result<Vec<_>, _>>()?;
+        return overlaps(bounds);
     }
     let arguments = asts.iter().map(|a| binder.bind(a)).collect::<Result<Vec<_>, _>>()?;
     let arguments = match collection::call(&name, arguments)? {
@@ -72,7 +84,7 @@ fn user_function(name: &str, signature: &FunctionSignature, arguments: Vec<Expr>
 }
 
 /// The arguments, none of them named, `*` or DISTINCT.
-fn plain_arguments(name: &str, arguments: &FunctionArguments) -> Result<Vec<Ast>, SqlError> {
+pub(super) fn plain_arguments(name: &str, arguments: &FunctionArguments) -> Result<Vec<Ast>, SqlError> {
     let list = match arguments {
         FunctionArguments::None => return Ok(Vec::new()),
         FunctionArguments::List(list) => list,
@@ -309,4 +321,41 @@ fn timestamp_diff(unit: &str, from: Expr, to: Expr) -> Result<Expr, SqlError> {
     let logical = if unit == "NANOSECOND" { T::BigInt } else { T::Int };
     let nullable = from.data_type.nullable || to.data_type.nullable;
     Ok(Expr::call("TIMESTAMPDIFF", vec![literal::string(unit), from, to], DataType { logical, nullable }))
+}
+
+/// `(a - b) unit`: the interval between two dates, times or timestamps.
+fn difference(a: Expr, b: Expr, unit: Expr) -> Result<Expr, SqlError> {
+    let months = matches!(super::expr::literal_text(&unit), Some("YEAR" | "MONTH"));
+    let (x, y) = (&a.data_type.logical, &b.data_type.logical);
+    let instant = |t: &T| matches!(t, T::TimestampLtz(_));
+    let time = |t: &T| matches!(t, T::Time(_));
+    if !x.is_temporal() || !y.is_temporal() || instant(x) != instant(y) || time(x) != time(y) {
+        return Err(SqlError::validation(format!("{x} and {y} have no interval between them: CAST one of them")));
+    }
+    let nullable = a.data_type.nullable || b.data_type.nullable;
+    let logical = if months { T::IntervalYearMonth } else { T::IntervalDayTime };
+    Ok(Expr::call("INTERVAL_BETWEEN", vec![a, b], DataType { logical, nullable }))
+}
+
+/// `(a, b) OVERLAPS (c, d)`, where b and d are ends or lengths.
+fn overlaps(bounds: Vec<Expr>) -> Result<Expr, SqlError> {
+    if bounds.len() != 4 {
+        return Err(SqlError::validation("OVERLAPS compares two periods, each of a start and an end or length"));
+    }
+    let mut ends = Vec::with_capacity(4);
+    for bound in bounds {
+        let bound = match ends.last() {
+            Some(start) if ends.len() % 2 == 1 && bound.data_type.logical.is_interval() => {
+                arithmetic("+", Expr::clone(start), bound)?
+            }
+            _ => bound,
+        };
+        if !bound.data_type.logical.is_temporal() {
+            return Err(SqlError::validation(format!("OVERLAPS cannot compare {}", bound.data_type.logical)));
+        }
+        ends.push(bound);
+    }
+    let (ends, _) = unify(ends, "OVERLAPS")?;
+    let nullable = ends.iter().any(|e| e.data_type.nullable);
+    Ok(Expr::call("OVERLAPS", ends, DataType { logical: T::Boolean, nullable }))
 }

@@ -9,9 +9,10 @@ use sqlparser::ast::{
 use super::aggregate::{self, BoundAggregate};
 use super::operators::{self, arithmetic, boolean_call, case, cast, comparison, concat, condition, in_list, logic};
 use super::types::explicit_cast_allowed;
-use super::{Scope, call, collection, literal};
+use super::{Scope, call, collection, json, literal};
 use crate::error::SqlError;
 use crate::functions;
+use crate::parser::SYMMETRIC;
 
 /// What columns mean.
 pub(super) enum Mode<'m> {
@@ -83,6 +84,10 @@ impl Binder<'_, '_> {
             Ast::IsNotNull(e) => self.null_test("IS NOT NULL", e),
             Ast::IsDistinctFrom(a, b) => comparison("IS DISTINCT FROM", self.bind(a)?, self.bind(b)?),
             Ast::IsNotDistinctFrom(a, b) => comparison("IS NOT DISTINCT FROM", self.bind(a)?, self.bind(b)?),
+            Ast::IsJson { expr, kind, unique_keys: None, negated } => {
+                let tested = json::is_json(self.bind(expr)?, kind.as_ref())?;
+                negate_if(*negated, tested)
+            }
             Ast::Between { expr, negated, low, high } => self.between(expr, *negated, low, high),
             Ast::In { expr, target: InTarget::List(items), negated, .. } => {
                 let found = in_list(self.bind(expr)?, self.all(items)?)?;
@@ -317,9 +322,23 @@ impl Binder<'_, '_> {
 
     fn between(&mut self, expr: &Ast, negated: bool, low: &Ast, high: &Ast) -> Result<Expr, SqlError> {
         let value = self.bind(expr)?;
-        let above = comparison(">=", value.clone(), self.bind(low)?)?;
-        let below = comparison("<=", value, self.bind(high)?)?;
-        negate_if(negated, boolean_call("AND", vec![above, below]))
+        let mut within = |low: &Ast, high: &Ast| {
+            let above = comparison(">=", value.clone(), self.bind(low)?)?;
+            let below = comparison("<=", value.clone(), self.bind(high)?)?;
+            Ok::<_, SqlError>(boolean_call("AND", vec![above, below]))
+        };
+        if let Ast::Function(function) = low
+            && function.name.to_string() == SYMMETRIC
+        {
+            let bounds = call::plain_arguments("BETWEEN SYMMETRIC", &function.args)?;
+            let [low] = bounds.as_slice() else {
+                return Err(SqlError::validation("BETWEEN SYMMETRIC takes two bounds"));
+            };
+            let either = boolean_call("OR", vec![within(low, high)?, within(high, low)?]);
+            return negate_if(negated, either);
+        }
+        let between = within(low, high)?;
+        negate_if(negated, between)
     }
 
     fn like(

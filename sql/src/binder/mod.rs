@@ -8,6 +8,7 @@ mod aggregate;
 mod call;
 mod collection;
 mod expr;
+mod json;
 mod literal;
 mod operators;
 mod types;

@@ -25,6 +25,8 @@ pub(crate) enum Arg {
     Double,
     /// Any number.
     Number,
+    /// BINARY or VARBINARY.
+    Binary,
     /// Text or binary.
     TextOrBinary,
     /// Text, or an integer taken as BIGINT.
@@ -45,6 +47,7 @@ impl Arg {
             Arg::Text => ty.is_string(),
             Arg::Int | Arg::Long => ty.is_integer(),
             Arg::Double | Arg::Number => ty.is_numeric(),
+            Arg::Binary => ty.is_binary(),
             Arg::TextOrBinary => ty.is_string() || ty.is_binary(),
             Arg::TextOrLong | Arg::TextOrInt => ty.is_string() || ty.is_integer(),
             Arg::TimestampOrText => ty.is_string() || ty.is_timestamp(),
@@ -70,6 +73,7 @@ impl Arg {
             Arg::Text => "a string",
             Arg::Int | Arg::Long => "an integer",
             Arg::Double | Arg::Number => "a number",
+            Arg::Binary => "a binary string",
             Arg::TextOrBinary => "a string or binary string",
             Arg::TextOrLong | Arg::TextOrInt => "a string or an integer",
             Arg::TimestampOrText => "a timestamp or a string",

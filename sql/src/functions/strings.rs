@@ -34,7 +34,7 @@ fn overlaid(arguments: &[Expr]) -> T {
     T::Varchar(length(&type_of(arguments, 0)).saturating_add(length(&type_of(arguments, 1))).min(length(&T::STRING)))
 }
 
-use Arg::{Int, Long, Text, TextOrBinary, TextOrInt};
+use Arg::{Any, Binary, Int, Long, Text, TextOrBinary, TextOrInt};
 
 pub(super) const FUNCTIONS: &[Signature] = &[
     Signature::new("UPPER", &[Text], first),
@@ -74,4 +74,26 @@ pub(super) const FUNCTIONS: &[Signature] = &[
     Signature::new("REGEXP_COUNT", &[Text, Text], int).nullable(),
     Signature::new("REGEXP_INSTR", &[Text, Text], int).nullable(),
     Signature::new("REGEXP_SUBSTR", &[Text, Text], text).nullable(),
+    Signature::new("JSON_QUOTE", &[Text], text),
+    Signature::new("JSON_UNQUOTE", &[Text], text),
+    Signature::new("MD5", &[TextOrBinary], |_| T::Char(32)),
+    Signature::new("SHA1", &[TextOrBinary], |_| T::Char(40)),
+    Signature::new("SHA224", &[TextOrBinary], |_| T::Char(56)),
+    Signature::new("SHA256", &[TextOrBinary], |_| T::Char(64)),
+    Signature::new("SHA384", &[TextOrBinary], |_| T::Char(96)),
+    Signature::new("SHA512", &[TextOrBinary], |_| T::Char(128)),
+    Signature::new("SHA2", &[TextOrBinary, Int], |_| T::Varchar(128)),
+    Signature::new("TO_BASE64", &[TextOrBinary], text),
+    Signature::new("FROM_BASE64", &[Text], text),
+    Signature::new("ENCODE", &[Text, Text], |_| T::BYTES),
+    Signature::new("DECODE", &[Binary, Text], text),
+    Signature::new("URL_ENCODE", &[Text], text).nullable(),
+    Signature::new("URL_DECODE", &[Text], text).nullable(),
+    Signature::new("PARSE_URL", &[Text, Text, Text], text).optional(1).nullable(),
+    Signature::new("PRINTF", &[Text], text).and_more(Any).nullable(),
+    Signature::new("STR_TO_MAP", &[Text, Text, Text], |_| {
+        T::Map(Box::new(T::STRING.nullable()), Box::new(T::STRING.nullable()))
+    })
+    .optional(2)
+    .nullable(),
 ];

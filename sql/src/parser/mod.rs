@@ -1,6 +1,7 @@
 //! From text to syntax trees: scripts to statements, statements to [`Statement`], queries and
 //! expressions to `sqlparser`'s trees.
 
+mod calls;
 mod cursor;
 mod dialect;
 mod script;
@@ -14,6 +15,7 @@ pub(crate) use statement::parse_statement;
 pub(crate) use statement_ast::*;
 pub(crate) use tokens::{OPTIONS_HINT, TABLE_ARGUMENT};
 
+pub(crate) use calls::{MINUS, OVERLAPS, SYMMETRIC};
 pub(crate) use cursor::{is_reserved, reserved};
 
 use cursor::Cursor;

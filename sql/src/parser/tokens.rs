@@ -13,6 +13,7 @@
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
+use super::calls;
 use super::dialect::FlinkDialect;
 use crate::error::{Position, SqlError};
 
@@ -25,7 +26,7 @@ pub(crate) const OPTIONS_HINT: &str = "$OPTIONS";
 pub(super) fn tokenize(text: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
     let raw = lex(text)?;
     check(text, &raw)?;
-    rewrite(raw)
+    calls::rewrite(rewrite(raw)?)
 }
 
 fn lex(text: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
@@ -107,7 +108,7 @@ fn rewrite(raw: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>, SqlError> {
     Ok(wrap_table_arguments(out))
 }
 
-fn is_word(token: &Token, text: &str) -> bool {
+pub(super) fn is_word(token: &Token, text: &str) -> bool {
     matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(text))
 }
 
@@ -128,7 +129,7 @@ fn follows_table_name(out: &[TokenWithSpan]) -> bool {
     }
 }
 
-fn function_name(name: &str, span: Span) -> TokenWithSpan {
+pub(super) fn function_name(name: &str, span: Span) -> TokenWithSpan {
     let word = Word { value: name.to_owned(), quote_style: None, keyword: Keyword::NoKeyword };
     TokenWithSpan::new(Token::Word(word), span)
 }
