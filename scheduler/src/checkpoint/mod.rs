@@ -509,11 +509,10 @@ impl CheckpointCoordinator {
     /// be retained goes.
     pub fn end(&mut self, status: &str) {
         self.suspend("the job has ended");
-        let keep = match (self.settings.retention, status) {
-            (Retention::RetainOnCancellation, "CANCELED" | "FAILED") => true,
-            (Retention::DeleteOnCancellation, "FAILED") => true,
-            _ => false,
-        };
+        let keep = matches!(
+            (self.settings.retention, status),
+            (Retention::RetainOnCancellation, "CANCELED" | "FAILED") | (Retention::DeleteOnCancellation, "FAILED")
+        );
         let usable = self.enabled() && self.opening.is_open();
         self.ended = Some(EndState { status: status.to_owned(), keep, swapped: !usable });
         self.swap_end();

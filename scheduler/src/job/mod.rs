@@ -501,3 +501,6 @@ fn host(topology: &Topology, mut coordinators: BTreeMap<String, Box<dyn Operator
     }
     hosted
 }
+
+#[cfg(test)]
+mod tests;

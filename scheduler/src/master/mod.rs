@@ -44,7 +44,7 @@ pub enum Event {
         /// Which.
         job: JobId,
         /// What.
-        event: JobEvent,
+        event: Box<JobEvent>,
     },
 }
 
@@ -117,7 +117,7 @@ impl Master {
             Event::Tick => self.tick(now),
             Event::FromTaskManager { session, message } => self.on_message(session, *message, now),
             Event::Disconnected { session, reason } => self.lose(session, &reason, now),
-            Event::Job { job, event } => self.job(&job, event, now),
+            Event::Job { job, event } => self.job(&job, *event, now),
         }
         std::mem::take(&mut self.actions)
     }

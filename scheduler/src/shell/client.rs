@@ -119,7 +119,7 @@ impl Client {
         let job = job.to_owned();
         self.ask(move |driver| {
             let id = driver.master.find(&job)?.id().clone();
-            driver.event(Event::Job { job: id, event: JobEvent::Cancel });
+            driver.event(Event::Job { job: id, event: Box::new(JobEvent::Cancel) });
             Ok(())
         })
         .await?

@@ -69,7 +69,7 @@ impl ResultStream {
             {
                 let mut state = self.queue.state.lock();
                 if let Some(batch) = state.batches.pop_front() {
-                    let event = JobEvent::RowsTaken { bytes: batch.arrow_ipc.len() as u64 };
+                    let event = Box::new(JobEvent::RowsTaken { bytes: batch.arrow_ipc.len() as u64 });
                     let _ = self.commands.send(Command::Event(Event::Job { job: self.job.clone(), event }));
                     return Some(Ok(batch));
                 }

@@ -204,7 +204,7 @@ impl Driver {
         self.calls.spawn_on(
             async move {
                 let reply = storage::perform(storage.as_ref(), request).await;
-                let event = JobEvent::Storage { ticket, reply };
+                let event = Box::new(JobEvent::Storage { ticket, reply });
                 let _ = commands.send(Command::Event(Event::Job { job, event }));
             },
             &self.runtime,
@@ -215,7 +215,7 @@ impl Driver {
         let (catalog, commands, job) = (self.catalog.clone(), self.commands.clone(), job.clone());
         self.runtime.spawn_blocking(move || {
             let splits = catalog.discover_splits(&options).map_err(|error| error.message);
-            let event = JobEvent::Discovered { operator_uid, incarnation, splits };
+            let event = Box::new(JobEvent::Discovered { operator_uid, incarnation, splits });
             let _ = commands.send(Command::Event(Event::Job { job, event }));
         });
     }
@@ -262,7 +262,7 @@ impl Driver {
         let request = self.next_savepoint;
         self.next_savepoint += 1;
         self.savepoints.insert(request, answer);
-        self.event(Event::Job { job, event: JobEvent::Savepoint { request, target } });
+        self.event(Event::Job { job, event: Box::new(JobEvent::Savepoint { request, target }) });
     }
 
     pub(super) fn watch(&self, job: &str) -> Result<watch::Receiver<v1::JobStatus>> {

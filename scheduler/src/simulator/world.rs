@@ -289,7 +289,7 @@ impl World {
     }
 
     fn tell_job(&mut self, event: JobEvent) -> Outcome {
-        self.tell(Event::Job { job: self.job.clone(), event })
+        self.tell(Event::Job { job: self.job.clone(), event: Box::new(event) })
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) -> Outcome {
