@@ -15,6 +15,7 @@ use crate::exchange::Outputs;
 use crate::operator::{Collector, Flow, Operator, OperatorContext, OperatorSnapshot};
 use crate::registry::ChainMember;
 use crate::source::{SourceReader, SourceStatus};
+use crate::task::metrics::{OperatorFigures, TaskMetrics};
 use crate::task::watermarks::TimeEvent;
 
 /// A member of a chain before it is opened.
@@ -50,14 +51,19 @@ struct Stage<T: ?Sized> {
     queue: VecDeque<ChainElement>,
     more: bool,
     time: OutputTime,
+    figures: Arc<OperatorFigures>,
     operator: Box<T>,
 }
 
+/// A member without its operator.
+type Frame = (String, String, OperatorContext, Arc<AtomicBool>);
+
 impl<T: ?Sized> Stage<T> {
-    fn new(uid: String, kind: String, operator: Box<T>, context: OperatorContext, woken: Arc<AtomicBool>) -> Stage<T> {
+    fn new((uid, kind, context, woken): Frame, operator: Box<T>, figures: Arc<OperatorFigures>) -> Stage<T> {
         Stage {
             uid,
             kind,
+            figures,
             context: Some(context),
             woken,
             queue: VecDeque::new(),
@@ -81,6 +87,7 @@ enum Next<'a> {
 struct StageCollector<'a> {
     next: Next<'a>,
     time: &'a mut OutputTime,
+    figures: &'a OperatorFigures,
     error: Option<EngineError>,
 }
 
@@ -114,6 +121,7 @@ impl Collector for StageCollector<'_> {
         if batch.is_empty() {
             return;
         }
+        self.figures.records_out.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
         match &mut self.next {
             Next::Stage(queue) => queue.push_back(ChainElement::Batch(0, batch)),
             Next::Outputs(outputs) => {
@@ -127,6 +135,7 @@ impl Collector for StageCollector<'_> {
     fn watermark(&mut self, watermark_ms: i64) {
         if watermark_ms > self.time.watermark {
             self.time.watermark = watermark_ms;
+            self.figures.output_watermark_ms.store(watermark_ms, Ordering::Relaxed);
             self.send_time(TimeEvent::Watermark(watermark_ms));
         }
     }
@@ -167,28 +176,29 @@ fn split<'a>(
         Some(next) => Next::Stage(&mut next.queue),
         None => Next::Outputs(outputs),
     };
-    let collector = StageCollector { next, time: &mut stage.time, error: None };
+    let collector = StageCollector { next, time: &mut stage.time, figures: &stage.figures, error: None };
     (&mut stage.operator, &mut stage.queue, &mut stage.more, collector)
 }
 
 impl Chain {
-    /// Of the given members, head first.
+    /// Of the given members, head first. Their figures go to `metrics`.
     ///
     /// # Errors
     /// A source anywhere but at the head, or no member at all.
-    pub fn new(members: Vec<MemberSpec>) -> Result<Chain> {
+    pub fn new(members: Vec<MemberSpec>, metrics: &TaskMetrics) -> Result<Chain> {
         let mut chain = Chain { source: None, operators: Vec::with_capacity(members.len()) };
         for (i, m) in members.into_iter().enumerate() {
+            let figures = match metrics.operators.get(i) {
+                Some(figures) => Arc::clone(figures),
+                None => Arc::new(OperatorFigures::new(Arc::clone(&m.context.counters))),
+            };
+            let frame = (m.uid, m.kind, m.context, m.woken);
             match m.member {
-                ChainMember::Source(reader) if i == 0 => {
-                    chain.source = Some(Stage::new(m.uid, m.kind, reader, m.context, m.woken));
-                }
+                ChainMember::Source(reader) if i == 0 => chain.source = Some(Stage::new(frame, reader, figures)),
                 ChainMember::Source(_) => {
-                    return Err(EngineError::Validation(format!("source {} is not the head of its chain", m.uid)));
+                    return Err(EngineError::Validation(format!("source {} is not the head of its chain", frame.0)));
                 }
-                ChainMember::Operator(operator) => {
-                    chain.operators.push(Stage::new(m.uid, m.kind, operator, m.context, m.woken));
-                }
+                ChainMember::Operator(operator) => chain.operators.push(Stage::new(frame, operator, figures)),
             }
         }
         if chain.source.is_none() && chain.operators.is_empty() {
@@ -241,8 +251,14 @@ impl Chain {
             operator.resume(&mut out)
         } else {
             match queue.pop_front() {
-                Some(ChainElement::Batch(port, batch)) => operator.process(port, batch, &mut out),
-                Some(ChainElement::Time(TimeEvent::Watermark(ms))) => operator.watermark(ms, &mut out),
+                Some(ChainElement::Batch(port, batch)) => {
+                    out.figures.records_in.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+                    operator.process(port, batch, &mut out)
+                }
+                Some(ChainElement::Time(TimeEvent::Watermark(ms))) => {
+                    out.figures.input_watermark_ms.store(ms, Ordering::Relaxed);
+                    operator.watermark(ms, &mut out)
+                }
                 Some(ChainElement::Time(event)) => {
                     operator.idle(event == TimeEvent::Idle, &mut out).map(|()| Flow::Done)
                 }
@@ -277,7 +293,7 @@ impl Chain {
             Some(head) => Next::Stage(&mut head.queue),
             None => Next::Outputs(outputs),
         };
-        let mut out = StageCollector { next, time: &mut source.time, error: None };
+        let mut out = StageCollector { next, time: &mut source.time, figures: &source.figures, error: None };
         match event {
             TimeEvent::Watermark(ms) => out.watermark(ms),
             TimeEvent::Idle | TimeEvent::Active => out.idle(event == TimeEvent::Idle),
@@ -285,7 +301,7 @@ impl Chain {
         out.check(Ok(()))
     }
 
-    /// Lets the source emit. `None`: it asked to be left alone, and was not woken since.
+    /// Lets the source emit.
     ///
     /// # Errors
     /// Of the source, or when the chain has none.
@@ -298,7 +314,7 @@ impl Chain {
             Some(head) => Next::Stage(&mut head.queue),
             None => Next::Outputs(outputs),
         };
-        let mut out = StageCollector { next, time: &mut source.time, error: None };
+        let mut out = StageCollector { next, time: &mut source.time, figures: &source.figures, error: None };
         let status = source.operator.poll(&mut out);
         out.check(status)
     }
@@ -308,15 +324,10 @@ impl Chain {
         self.source.as_ref().is_some_and(|s| s.woken.load(Ordering::Acquire))
     }
 
-    /// The watermark that the head has said (of a chain with a source).
-    pub fn source_watermark(&self) -> i64 {
-        self.operators
-            .first()
-            .map(|s| s.time.watermark)
-            .into_iter()
-            .chain(self.source.as_ref().map(|s| s.time.watermark))
-            .max()
-            .unwrap_or(MIN_WATERMARK)
+    /// The watermark that the chain has emitted.
+    pub fn output_watermark(&self) -> i64 {
+        let last = self.operators.last().map(|s| s.time.watermark);
+        last.or_else(|| self.source.as_ref().map(|s| s.time.watermark)).unwrap_or(MIN_WATERMARK)
     }
 
     /// Calls the timers of one operator that is due or was woken. False: none was.

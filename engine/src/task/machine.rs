@@ -177,7 +177,7 @@ impl Task {
     /// # Errors
     /// A chain that cannot be.
     pub fn new(spec: TaskSpec) -> Result<Task> {
-        let chain = Chain::new(spec.members)?;
+        let chain = Chain::new(spec.members, &spec.metrics)?;
         let ports = spec.inputs.iter().map(|i| i.port + 1).max().unwrap_or(0);
         let mut counts = vec![0; ports];
         let mut inputs = Vec::with_capacity(spec.inputs.len());
@@ -336,7 +336,7 @@ impl Task {
         self.metrics.records_out.store(out.rows, Relaxed);
         self.metrics.batches_out.store(out.batches, Relaxed);
         self.metrics.bytes_out.store(out.bytes, Relaxed);
-        let watermark = if self.chain.has_source() { self.chain.source_watermark() } else { self.watermarks.current() };
+        let watermark = if self.chain.has_source() { self.chain.output_watermark() } else { self.watermarks.current() };
         self.metrics.watermark_ms.store(watermark, Relaxed);
     }
 

@@ -39,12 +39,40 @@ pub struct TaskMetrics {
     pub start_delay_ms: AtomicU64,
     /// The pause of the last snapshot.
     pub sync_us: AtomicU64,
-    /// The operators' own counters, head first.
-    pub operators: Vec<Arc<OperatorCounters>>,
+    /// Figures of the operators, head first.
+    pub operators: Vec<Arc<OperatorFigures>>,
+}
+
+/// Figures of one operator of a chain.
+#[derive(Debug)]
+pub struct OperatorFigures {
+    /// Rows given to it.
+    pub records_in: AtomicU64,
+    /// Rows that it emitted.
+    pub records_out: AtomicU64,
+    /// The last watermark given to it.
+    pub input_watermark_ms: AtomicI64,
+    /// The last watermark that it emitted.
+    pub output_watermark_ms: AtomicI64,
+    /// What the operator counts itself.
+    pub counters: Arc<OperatorCounters>,
+}
+
+impl OperatorFigures {
+    /// All zero.
+    pub fn new(counters: Arc<OperatorCounters>) -> OperatorFigures {
+        OperatorFigures {
+            records_in: AtomicU64::new(0),
+            records_out: AtomicU64::new(0),
+            input_watermark_ms: AtomicI64::new(MIN_WATERMARK),
+            output_watermark_ms: AtomicI64::new(MIN_WATERMARK),
+            counters,
+        }
+    }
 }
 
 impl TaskMetrics {
-    /// All zero.
+    /// All zero, for a chain whose operators have these counters.
     pub fn new(operators: Vec<Arc<OperatorCounters>>) -> TaskMetrics {
         TaskMetrics {
             records_in: AtomicU64::new(0),
@@ -61,13 +89,13 @@ impl TaskMetrics {
             alignment_us: AtomicU64::new(0),
             start_delay_ms: AtomicU64::new(0),
             sync_us: AtomicU64::new(0),
-            operators,
+            operators: operators.into_iter().map(|counters| Arc::new(OperatorFigures::new(counters))).collect(),
         }
     }
 
     /// Rows dropped as late by all operators.
     pub fn late_records_dropped(&self) -> u64 {
-        self.operators.iter().map(|o| o.late_records_dropped.load(Relaxed)).sum()
+        self.operators.iter().map(|o| o.counters.late_records_dropped.load(Relaxed)).sum()
     }
 
     /// As reported to the JobManager; what the JobManager knows itself is left empty.

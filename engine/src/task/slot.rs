@@ -19,6 +19,8 @@ const BUDGET: usize = 1024;
 /// makes more, and a source still moves when its consumers never come to rest.
 const CONSUMER_SLICE_US: u64 = 10_000;
 const SOURCE_SLICE_US: u64 = 2_000;
+/// A wait is counted in parts, so that a long one shows while it lasts.
+const REPORT_WAITS_US: u64 = 250_000;
 /// A step that takes longer is reported by name.
 const LONG_STEP_US: u64 = 30_000_000;
 /// The longest sleep: a bound on what a lost wake-up could cost.
@@ -112,11 +114,12 @@ impl Running {
     fn is_ready(&mut self, clock: &dyn Clock) -> bool {
         let woken = self.task.take_woken();
         let Some((reason, until_ms)) = self.blocked else { return true };
-        if !woken && until_ms.is_none_or(|t| clock.now_ms() < t) {
-            return false;
-        }
+        let ready = woken || until_ms.is_some_and(|t| clock.now_ms() >= t);
         let now_us = clock.monotonic_us();
         let waited = now_us.saturating_sub(self.since_us);
+        if !ready && waited < REPORT_WAITS_US {
+            return false;
+        }
         let metrics = self.task.metrics();
         let counter = match reason {
             BlockReason::Input | BlockReason::FinalCheckpoint => &metrics.idle_us,
@@ -125,8 +128,10 @@ impl Running {
         };
         counter.fetch_add(waited, Ordering::Relaxed);
         self.since_us = now_us;
-        self.blocked = None;
-        true
+        if ready {
+            self.blocked = None;
+        }
+        ready
     }
 
     fn step(&mut self, clock: &dyn Clock) -> Option<Outcome> {

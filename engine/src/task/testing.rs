@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
@@ -205,6 +206,54 @@ impl Operator for Pass {
             out.emit(rows(&[(0, v)]));
         }
         Ok(())
+    }
+}
+
+/// Emits a row at each of the given times, and one when `work` that it has in flight has ended.
+pub struct Alarm {
+    pub at_ms: VecDeque<i64>,
+    pub work: Arc<Mutex<Option<Job>>>,
+    running: Arc<Mutex<bool>>,
+    waker: Option<crate::executor::Waker>,
+}
+
+impl Alarm {
+    pub fn new(at_ms: &[i64], work: &Arc<Mutex<Option<Job>>>) -> Alarm {
+        let at_ms = at_ms.iter().copied().collect();
+        Alarm { at_ms, work: Arc::clone(work), running: Arc::default(), waker: None }
+    }
+}
+
+impl Operator for Alarm {
+    fn open(&mut self, context: OperatorContext) -> Result<()> {
+        self.waker = Some(context.waker);
+        Ok(())
+    }
+
+    fn process(&mut self, _port: usize, _batch: Batch, _out: &mut dyn Collector) -> Result<Flow> {
+        // The test runs it, as an executor would at some time.
+        let (running, waker) = (Arc::clone(&self.running), self.waker.clone().unwrap());
+        *self.running.lock() = true;
+        *self.work.lock() = Some(Box::new(move || {
+            *running.lock() = false;
+            waker();
+        }));
+        Ok(Flow::Done)
+    }
+
+    fn next_timer_ms(&self) -> Option<i64> {
+        self.at_ms.front().copied()
+    }
+
+    fn timers(&mut self, now_ms: i64, out: &mut dyn Collector) -> Result<Flow> {
+        if self.at_ms.pop_front_if(|t| *t <= now_ms).is_some() {
+            out.emit(rows(&[(0, now_ms)]));
+        }
+        Ok(Flow::Done)
+    }
+
+    fn quiescent(&self) -> bool {
+        !*self.running.lock()
     }
 }
 
@@ -474,6 +523,8 @@ impl Harness {
             }
             None => RestoredState::default(),
         };
+        let woken = Arc::new(AtomicBool::new(false));
+        let (flag, wake) = (Arc::clone(&woken), handle.waker());
         let context = OperatorContext {
             task: Arc::clone(info),
             uid: uid.clone(),
@@ -482,7 +533,10 @@ impl Harness {
             configuration: Arc::new(Configuration::default()),
             clock: self.clock.clone(),
             executor: Arc::clone(&self.executor),
-            waker: handle.waker(),
+            waker: Arc::new(move || {
+                flag.store(true, Ordering::Release);
+                wake();
+            }),
             keyed: Arc::clone(keyed),
             stores: Arc::new(ObjectStores::default()),
             restored,
@@ -490,7 +544,7 @@ impl Harness {
             to_coordinator: Arc::new(|_| {}),
             collect: Arc::new(|_| {}),
         };
-        MemberSpec { uid, kind: "test".into(), member, context, woken: Arc::default() }
+        MemberSpec { uid, kind: "test".into(), member, context, woken }
     }
 }
 

@@ -335,6 +335,62 @@ fn the_next_snapshot_waits_for_the_one_in_flight() {
 }
 
 #[test]
+fn timers_fire_by_the_clock_and_work_in_flight_is_waited_for() {
+    let harness = Harness::default();
+    let (a, out) = (channel("in", 0, 0), channel("out", 0, 0));
+    let work = Arc::default();
+    let outputs = vec![output("out", forward(), &[out.clone()])];
+    let alarm = operator(Alarm::new(&[1_005, 1_020], &work));
+    let built = harness.task("alarm", 0, vec![alarm], &[(0, a.clone())], outputs);
+    let mut runner = SlotRunner::new(harness.clock.clone());
+    runner.add(built.task);
+    let rest = |runner: &mut SlotRunner| {
+        run(runner);
+        (runner.pass().next_ms, shown(&drain(&out)))
+    };
+    assert_eq!(rest(&mut runner), (Some(1_005), vec![]));
+    harness.clock.advance(4);
+    assert_eq!(rest(&mut runner), (Some(1_005), vec![]));
+    harness.clock.advance(1);
+    assert_eq!(rest(&mut runner), (Some(1_020), vec!["[1005]".to_owned()]));
+    harness.clock.advance(100);
+    assert_eq!(rest(&mut runner), (None, vec!["[1105]".to_owned()]));
+    put(&a, &[1]);
+    a.put_control(StreamElement::EndOfData { drain: true });
+    assert_eq!(rest(&mut runner).1, ["W(max)", "EOD"], "it does not end before its work has");
+    assert_eq!(runner.blocked().next().unwrap().1, Some(BlockReason::Operator));
+    let job: crate::executor::Job = work.lock().take().unwrap();
+    job();
+    assert_eq!(rest(&mut runner).1, ["EndOfPartition"]);
+    assert_eq!(built.recorder.outcome(), Some(Outcome::Finished));
+}
+
+#[test]
+fn waiting_is_measured_where_the_task_waits() {
+    let harness = Harness::default();
+    let (a, out) = (channel("in", 0, 0), channel("out", 0, 0));
+    let outputs = vec![output("out", forward(), &[out.clone()])];
+    let built = harness.task("pass", 0, vec![operator(Pass::default())], &[(0, a.clone())], outputs);
+    let metrics = Arc::clone(built.task.metrics());
+    let mut runner = SlotRunner::new(harness.clock.clone());
+    runner.add(built.task);
+    run(&mut runner);
+    harness.clock.advance(30);
+    // More than the output takes.
+    let batch = rows(&vec![(0, 0); 100_000]);
+    for _ in 0..2 {
+        a.put(Payload::Element(StreamElement::Data(batch.clone())), batch.bytes());
+    }
+    run(&mut runner);
+    harness.clock.advance(70);
+    drain(&out);
+    run(&mut runner);
+    let times = [&metrics.idle_us, &metrics.backpressured_us].map(|t| t.load(Ordering::Relaxed));
+    assert_eq!(times, [30_000, 70_000]);
+    assert_eq!(metrics.records_in.load(Ordering::Relaxed), 200_000);
+}
+
+#[test]
 fn a_panic_fails_its_task_and_no_other() {
     let harness = Harness::default();
     let panics = operator(Call(|_: &Batch| -> crate::Result<()> { panic!("boom {}", 7) }));

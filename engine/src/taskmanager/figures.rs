@@ -24,6 +24,15 @@ struct Sample {
     values: [u64; 8],
 }
 
+/// The gauges of one operator.
+struct OperatorGauges {
+    records_in: Gauge,
+    records_out: Gauge,
+    input_watermark: Gauge,
+    output_watermark: Gauge,
+    late: Gauge,
+}
+
 /// The gauges of one task.
 pub struct TaskFigures {
     metrics: Arc<TaskMetrics>,
@@ -34,7 +43,7 @@ pub struct TaskFigures {
     input_watermark: Gauge,
     alignment: Gauge,
     start_delay: Gauge,
-    late: Vec<(usize, Gauge)>,
+    operators: Vec<OperatorGauges>,
     samples: std::collections::VecDeque<Sample>,
 }
 
@@ -53,11 +62,18 @@ impl TaskFigures {
         let time = |per_second: &str, total: &str| {
             (task(&format!("{per_second}TimeMsPerSecond")), task(&format!("{total}TimeMs")))
         };
-        let late = operators.iter().enumerate().map(|(i, (uid, name))| {
+        let operators = operators.iter().map(|(uid, name)| {
             let mut labels = labels.clone();
             labels.push(Label::new("operator_id", uid.clone()));
             labels.push(Label::new("operator_name", name.clone()));
-            (i, gauge!(format!("{TASK}operator_numLateRecordsDropped"), labels))
+            let operator = |name: &str| gauge!(format!("{TASK}operator_{name}"), labels.clone());
+            OperatorGauges {
+                records_in: operator("numRecordsIn"),
+                records_out: operator("numRecordsOut"),
+                input_watermark: operator("currentInputWatermark"),
+                output_watermark: operator("currentOutputWatermark"),
+                late: operator("numLateRecordsDropped"),
+            }
         });
         TaskFigures {
             counters: [
@@ -77,7 +93,7 @@ impl TaskFigures {
             input_watermark: task("currentInputWatermark"),
             alignment: task("checkpointAlignmentTime"),
             start_delay: task("checkpointStartDelayNanos"),
-            late: late.collect(),
+            operators: operators.collect(),
             samples: std::collections::VecDeque::new(),
             metrics,
         }
@@ -127,10 +143,12 @@ impl TaskFigures {
         self.input_watermark.set(m.watermark_ms.load(Relaxed) as f64);
         self.alignment.set((get(&m.alignment_us) * 1000) as f64);
         self.start_delay.set((get(&m.start_delay_ms) * 1_000_000) as f64);
-        for (i, gauge) in &self.late {
-            if let Some(operator) = m.operators.get(*i) {
-                gauge.set(get(&operator.late_records_dropped) as f64);
-            }
+        for (gauges, figures) in self.operators.iter().zip(&m.operators) {
+            gauges.records_in.set(get(&figures.records_in) as f64);
+            gauges.records_out.set(get(&figures.records_out) as f64);
+            gauges.input_watermark.set(figures.input_watermark_ms.load(Relaxed) as f64);
+            gauges.output_watermark.set(figures.output_watermark_ms.load(Relaxed) as f64);
+            gauges.late.set(get(&figures.counters.late_records_dropped) as f64);
         }
         self.samples.push_back(sample);
     }

@@ -59,10 +59,9 @@ impl ExchangeNetwork {
     pub fn open(&self, address: &str, key: ChannelKey) -> Arc<Channel> {
         let channel = Channel::new(key, self.config.queue_bytes);
         let mut peers = self.peers.lock();
-        if peers.get(address).is_none_or(|peer| peer.commands.is_closed()) {
-            peers.insert(address.to_owned(), self.connect(address));
-        }
-        if let Some(peer) = peers.get(address) {
+        peers.retain(|_, peer| !peer.commands.is_closed());
+        {
+            let peer = peers.entry(address.to_owned()).or_insert_with(|| self.connect(address));
             let id = peer.next_channel.fetch_add(1, Ordering::Relaxed);
             let scheduled = Arc::new(AtomicBool::new(false));
             let open = Command::Open { id, channel: Arc::clone(&channel), scheduled: Arc::clone(&scheduled) };
