@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{ConfigOption, Configuration, ValueType, keys, other_flink_keys};
+use super::{ConfigOption, Configuration, ValueType, effect, keys, other_flink_keys};
 use crate::error::GraphError;
 
 /// How much a finding matters.
@@ -58,6 +58,11 @@ pub fn check_pair(key: &str, value: &str) -> Vec<Diagnostic> {
     }
     if let Err(error) = check_value(options[0], key, value) {
         found.push(diagnostic(Severity::Error, key, error.to_string()));
+    } else if let Some(reason) = effect::refusal(options[0], value) {
+        found.push(diagnostic(Severity::Error, key, format!("{key}: '{value}' is not supported: {reason}")));
+    } else if !options.iter().any(|o| effect::has_effect(o)) {
+        let message = format!("{key} has no effect in Hurtig: {}", options[0].description.trim_end_matches('.'));
+        found.push(diagnostic(Severity::Info, key, message));
     }
     found
 }
@@ -228,7 +233,8 @@ mod tests {
                 defaults.set(option.key, default);
             }
         }
-        assert_eq!(check(&defaults), []);
+        let found = check(&defaults);
+        assert!(found.iter().all(|d| d.severity == Severity::Info), "{found:?}");
     }
 
     #[test]
@@ -283,6 +289,19 @@ mod tests {
         assert_eq!(check_pair("my.own.key", "1")[0].severity, Severity::Warning);
         assert_eq!(check_pair("taskmanager.memory.jvm-metaspace.size", "1")[0].severity, Severity::Info);
         assert_eq!(check_pair("metrics.reporter.prom.port", "9249")[0].severity, Severity::Info);
+    }
+
+    #[test]
+    fn values_that_cannot_be_honoured_are_refused_and_keys_without_effect_say_so() {
+        assert_eq!(
+            first_error(&check_pair("execution.runtime-mode", "BATCH")).unwrap_err().to_string(),
+            "execution.runtime-mode: 'BATCH' is not supported: every job runs in streaming mode: set STREAMING"
+        );
+        assert_eq!(check_pair("execution.runtime-mode", "streaming")[0].severity, Severity::Info);
+        let found = check_pair("state.backend", "rocksdb");
+        assert_eq!(found[0].severity, Severity::Warning, "an older spelling");
+        assert!(found[1].message.starts_with("state.backend has no effect in Hurtig: "), "{}", found[1]);
+        assert_eq!(check_pair("state.backend.local-recovery", "true").len(), 1, "has an effect");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! [`markdown_reference`] is the reference for people.
 
 mod check;
+mod effect;
 pub mod keys;
 mod load;
 mod other_flink_keys;

@@ -2,19 +2,25 @@
 
 use std::fmt::Write;
 
+use super::effect::has_effect;
 use super::{ConfigOption, ValueType, keys};
 
-/// All registered keys by subject, as Markdown tables.
+/// All registered keys by subject, as Markdown tables; those without effect last.
 pub fn markdown_reference() -> String {
     let mut text = String::new();
-    for (title, options) in keys::GROUPS {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "## {title}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n");
-        for option in *options {
-            row(&mut text, option);
+    let mut group = |title: &str, options: &mut dyn Iterator<Item = &'static ConfigOption>| {
+        let mut options = options.peekable();
+        if options.peek().is_some() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "## {title}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n");
+            options.for_each(|option| row(&mut text, option));
+            text.push('\n');
         }
-        text.push('\n');
+    };
+    for (title, options) in keys::GROUPS {
+        group(title, &mut options.iter().filter(|o| has_effect(o)));
     }
+    group("Read for compatibility, without effect", &mut keys::all().filter(|o| !has_effect(o)));
     text.truncate(text.trim_end().len());
     text.push('\n');
     text
@@ -64,7 +70,7 @@ mod tests {
         let text = std::fs::read_to_string(page).unwrap();
         let (introduction, reference) = text.split_once("\n## ").unwrap_or((text.trim_end_matches('\n'), ""));
         if std::env::var_os("HURTIG_WRITE_DOCS").is_some() {
-            std::fs::write(page, format!("{introduction}\n{}", markdown_reference())).unwrap();
+            std::fs::write(page, format!("{}\n\n{}", introduction.trim_end(), markdown_reference())).unwrap();
             return;
         }
         assert_eq!(format!("## {reference}"), markdown_reference(), "run this test with HURTIG_WRITE_DOCS=1");

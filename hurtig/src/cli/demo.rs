@@ -15,7 +15,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::resources::{bytes_text, peak_memory};
 use super::signals::interrupted;
-use super::{ConfigurationArgs, configuration, exit, logging};
+use super::{ConfigurationArgs, configuration, logging};
 
 /// Rows a second at which a year of flights (336,776 rows) takes 30 seconds.
 const YEAR_IN_30_S: u64 = 11_226;
@@ -61,7 +61,11 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
         introduce(&cluster, &args, &checkpoints)?;
         tokio::select! {
             shown = show(&cluster, &script) => shown,
-            name = interrupted() => Err(exit::Interrupted(name?).into()),
+            // Watching is over: nothing has gone wrong.
+            name = interrupted() => {
+                writeln!(std::io::stdout(), "\nstopped by {}", name?)?;
+                Ok(())
+            }
         }
     })
 }

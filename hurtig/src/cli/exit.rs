@@ -14,11 +14,12 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if is_closed_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {error:#}");
     if error.is::<Interrupted>() {
+        eprintln!("{error}");
         // As shells count a process that a signal ended.
         return ExitCode::from(130);
     }
+    eprintln!("error: {error:#}");
     ExitCode::from(kind_of(error).exit_code())
 }
 

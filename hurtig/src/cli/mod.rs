@@ -4,6 +4,7 @@ mod bench;
 mod cluster;
 mod configuration;
 mod demo;
+mod doctor;
 mod exit;
 mod jobs;
 mod logging;
@@ -48,6 +49,8 @@ enum Command {
     /// Measures throughput
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Looks for what keeps a cluster from working
+    Doctor(doctor::DoctorArgs),
     /// Prints the reference of all configuration keys, as Markdown
     Configuration,
 }
@@ -84,6 +87,7 @@ impl Cli {
             Command::Jobs(command) => jobs::run(command),
             Command::Demo(args) => demo::run(args),
             Command::Bench(command) => bench::run(command),
+            Command::Doctor(args) => doctor::run(args),
             Command::Configuration => {
                 std::io::Write::write_all(
                     &mut std::io::stdout(),

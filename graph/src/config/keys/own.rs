@@ -9,10 +9,6 @@ options! {
         "Bytes that a channel between TaskManagers may have in flight. What waits in channels delays barriers.";
     EXCHANGE_COMPRESSION = "hurtig.exchange.compression", [], ValueType::Enum(&["NONE", "LZ4"]), Some("NONE"),
         "Compression of batches between TaskManagers.";
-    FILE_SPLIT_SIZE = "hurtig.filesystem.split-size", [], ValueType::Memory, Some("128 mb"),
-        "Files above this size are read in ranges by several subtasks; smaller ones in order by one.";
-    STATE_MEMORY_PER_SLOT = "hurtig.state.memory-per-slot", [], ValueType::Memory, None,
-        "Memory for the state of a slot. Not set: the state's share divided by the slots.";
     TASK_THREADS = "hurtig.task.threads", [], ValueType::Enum(&["SLOT", "TASK"]), Some("SLOT"),
         "Whether the tasks of a slot share its thread or have one each.";
     METRICS_INTERVAL = "hurtig.metrics.report-interval", [], ValueType::Duration, Some("1 s"),

@@ -6,7 +6,7 @@ options! {
     STATE_BACKEND = "state.backend.type", ["state.backend"], ValueType::String, Some("hashmap"),
         "Flink's choice of backend. Hurtig has one: columnar memory over RocksDB, whatever is named here.";
     STATE_BACKEND_LATENCY_TRACK = "state.latency-track.keyed-state-enabled", ["state.backend.latency-track.keyed-state-enabled"], ValueType::Bool, Some("false"),
-        "Measure state accesses. No effect yet.";
+        "Measure state accesses.";
     ROCKSDB_LOCAL_DIR = "state.backend.rocksdb.localdir", [], ValueType::String, None,
         "Where the databases lie. Not set: the working directory. Must be on the same device as local copies of checkpoints.";
     ROCKSDB_THREADS = "state.backend.rocksdb.thread.num", [], ValueType::Int, Some("2"),

@@ -1,0 +1,84 @@
+//! Registered keys that are read for compatibility only, and values that Hurtig cannot honour.
+//!
+//! A key without effect is accepted with a line that says so. A value that would change what a job
+//! means is refused: running the job without it would be worse than not running it.
+
+use super::{ConfigOption, keys};
+
+/// Keys whose values are checked and otherwise ignored. Their descriptions say why.
+const WITHOUT_EFFECT: &[&ConfigOption] = &[
+    &keys::CHECKPOINTING_MODE,
+    &keys::CHECKPOINTING_STORAGE,
+    &keys::CHECKPOINTING_INCREMENTAL,
+    &keys::CHECKPOINTING_CREATE_SUBDIR,
+    &keys::CHECKPOINTING_UNALIGNED,
+    &keys::CHECKPOINTING_ALIGNED_TIMEOUT,
+    &keys::CHECKPOINTING_LOCAL_BACKUP_DIRS,
+    &keys::CHECKPOINTING_DATA_INLINE_THRESHOLD,
+    &keys::RECOVERY_CLAIM_MODE,
+    &keys::RECOVERY_IGNORE_UNCLAIMED,
+    &keys::SLOT_IDLE_TIMEOUT,
+    &keys::REST_ADDRESS,
+    &keys::REST_PORT,
+    &keys::REST_BIND_ADDRESS,
+    &keys::HA_STORAGE_DIR,
+    &keys::HA_CLUSTER_ID,
+    &keys::JOBMANAGER_SCHEDULER,
+    &keys::SCALING_COOLDOWN,
+    &keys::EXECUTING_STABILIZATION_TIMEOUT,
+    &keys::JOBMANAGER_MEMORY,
+    &keys::METRICS_REPORTERS,
+    &keys::METRICS_REFRESH,
+    &keys::METRICS_LATENCY_INTERVAL,
+    &keys::RUNTIME_MODE,
+    &keys::BUFFER_TIMEOUT,
+    &keys::OBJECT_REUSE,
+    &keys::STATE_BACKEND,
+    &keys::STATE_BACKEND_LATENCY_TRACK,
+    &keys::ROCKSDB_LOCAL_DIR,
+    &keys::ROCKSDB_TRANSFER_THREADS,
+    &keys::ROCKSDB_WRITE_BUFFER_RATIO,
+    &keys::ROCKSDB_HIGH_PRIO_RATIO,
+    &keys::ROCKSDB_MANAGED_MEMORY,
+    &keys::MINI_BATCH,
+    &keys::MINI_BATCH_LATENCY,
+    &keys::MINI_BATCH_SIZE,
+    &keys::DISTINCT_AGG_SPLIT,
+    &keys::TYPE_LENGTH_ENFORCER,
+    &keys::UPSERT_MATERIALIZE,
+    &keys::LEGACY_CAST,
+    &keys::BUILTIN_CATALOG,
+    &keys::BUILTIN_DATABASE,
+    &keys::SQL_DIALECT,
+    &keys::RESULT_MODE,
+    &keys::MAX_TABLE_RESULT_ROWS,
+    &keys::TASKMANAGER_RPC_PORT,
+    &keys::TASKMANAGER_MEMORY_NETWORK_FRACTION,
+    &keys::TASKMANAGER_MEMORY_NETWORK_MIN,
+    &keys::TASKMANAGER_MEMORY_NETWORK_MAX,
+    &keys::RECOVERY_PATH,
+    &keys::HA_TYPE,
+];
+
+/// Values that are refused: key, the values that are fine, what to say.
+const REFUSED: &[(ConfigOption, &[&str], &str)] = &[
+    (keys::RUNTIME_MODE, &["STREAMING", "AUTOMATIC"], "every job runs in streaming mode: set STREAMING"),
+    (keys::LEGACY_CAST, &["DISABLED"], "the cast rules of Flink before 1.15 are not supported"),
+    (keys::SQL_DIALECT, &["default"], "only the default dialect is supported"),
+    (keys::TYPE_LENGTH_ENFORCER, &["IGNORE"], "lengths are not enforced at sinks yet: set IGNORE, or CAST"),
+    (keys::UPSERT_MATERIALIZE, &["AUTO", "NONE"], "the operator that orders changes before sinks is not built yet"),
+    (keys::RECOVERY_PATH, &[""], "starting a job from a savepoint is not supported yet"),
+    (keys::HA_TYPE, &["NONE"], "high availability is not supported yet: set NONE"),
+];
+
+/// Whether the key of `option` has an effect.
+pub(super) fn has_effect(option: &ConfigOption) -> bool {
+    !WITHOUT_EFFECT.iter().any(|o| o.key == option.key)
+}
+
+/// Why `value` is refused for `option`, if it is.
+pub(super) fn refusal(option: &ConfigOption, value: &str) -> Option<&'static str> {
+    let (_, fine, reason) = REFUSED.iter().find(|(o, ..)| o.key == option.key)?;
+    let value = value.trim();
+    (!fine.iter().any(|f| f.eq_ignore_ascii_case(value))).then_some(*reason)
+}
