@@ -1,7 +1,9 @@
 //! End-to-end tests of the `hurtig` binary: real processes on loopback, ports and folders of their
 //! own, stopped by their pids.
 
+mod bad_input;
 mod embedded;
+mod exchange;
 mod harness;
 mod kill;
 mod region;
