@@ -9,7 +9,7 @@ fn every_taskmanager_takes_its_share_of_keyed_rows() {
     let cluster = Cluster::start(3, 2, &[]);
     let id = cluster.insert(
         "SET 'parallelism.default' = '6';
-         CREATE TABLE a (n BIGINT, k AS n % 997) WITH ('connector' = 'datagen', 'number-of-rows' = '300000',
+         CREATE TABLE a (n BIGINT, k AS n % 997) WITH ('connector' = 'datagen', 'number-of-rows' = '300000', 'rows-per-second' = '10000000',
            'fields.n.kind' = 'sequence', 'fields.n.start' = '0', 'fields.n.end' = '299999');
          CREATE TABLE b (k BIGINT, n BIGINT) WITH ('connector' = 'blackhole');
          CREATE VIEW t AS SELECT k, n FROM a;
