@@ -1,9 +1,9 @@
 //! Aggregate functions: which exist, what they take and give.
 
-use hurtig_graph::{DataType, Expr, ExprKind, LogicalType as T};
+use hurtig_graph::{DataType, Expr, ExprKind, Literal, LogicalType as T};
 use sqlparser::ast::{
     DuplicateTreatment, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments,
-    NullTreatment,
+    NullTreatment, Spanned,
 };
 
 use super::expr::{Binder, literal_text};
@@ -30,7 +30,6 @@ pub struct BoundAggregate {
 const NAMES: [&str; 21] = [
     "COUNT",
     "SUM",
-    "SUM0",
     "$SUM0",
     "AVG",
     "MIN",
@@ -49,6 +48,7 @@ const NAMES: [&str; 21] = [
     "SINGLE_VALUE",
     "JSON_OBJECTAGG",
     "JSON_ARRAYAGG",
+    "PERCENTILE",
 ];
 
 /// Whether `name` is that of an aggregate function.
@@ -69,6 +69,9 @@ pub(super) fn bind(binder: &Binder<'_, '_>, name: &str, function: &Function) -> 
     };
     if !function.within_group.is_empty() {
         return Err(SqlError::validation(format!("{name} has no WITHIN GROUP")));
+    }
+    if name == "PERCENTILE" {
+        return Err(SqlError::unsupported("the aggregate PERCENTILE is", function.name.span()));
     }
     let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
     let (star, mut args) = arguments(binder, name, &list.args)?;
@@ -118,6 +121,16 @@ pub(super) fn bind(binder: &Binder<'_, '_>, name: &str, function: &Function) -> 
         let result = T::Varchar(2000).not_null();
         return Ok(BoundAggregate { function: name.to_owned(), args, distinct, filter, result, parameters });
     }
+    if name == "COUNT" && args.len() > 1 && !distinct {
+        args = vec![all_present(args)];
+    }
+    let binary = args.iter().find(|a| distinct && a.data_type.logical.is_binary());
+    if let Some(argument) = binary {
+        return Err(SqlError::validation(format!(
+            "{name}(DISTINCT ...) cannot compare values of type {}",
+            argument.data_type.logical
+        )));
+    }
     if !star && args.len() != 1 {
         return Err(SqlError::validation(format!("{name} takes one argument, not {}", args.len())));
     }
@@ -126,6 +139,20 @@ pub(super) fn bind(binder: &Binder<'_, '_>, name: &str, function: &Function) -> 
         Some(argument) => typed(name, &argument.data_type)?,
     };
     Ok(BoundAggregate { function, args, distinct, filter, result, parameters })
+}
+
+/// TRUE where no argument is NULL, else NULL: what COUNT of several arguments counts.
+fn all_present(arguments: Vec<Expr>) -> Expr {
+    let present = arguments
+        .into_iter()
+        .map(|a| Expr::call("IS NOT NULL", vec![a], T::Boolean.not_null()))
+        .reduce(|a, b| Expr::call("AND", vec![a, b], T::Boolean.not_null()))
+        .unwrap_or_else(|| Expr::literal(Literal::Boolean(true), T::Boolean.not_null()));
+    let counted = Expr::literal(Literal::Boolean(true), T::Boolean.not_null());
+    Expr {
+        kind: ExprKind::Case { branches: vec![(present, counted)], otherwise: None },
+        data_type: T::Boolean.nullable(),
+    }
 }
 
 fn arguments(binder: &Binder<'_, '_>, name: &str, list: &[FunctionArg]) -> Result<(bool, Vec<Expr>), SqlError> {

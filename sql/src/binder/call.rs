@@ -40,6 +40,13 @@ pub(super) fn function(binder: &mut Binder<'_, '_>, function: &Function) -> Resu
         let bounds = a.iter().chain(b).map(|e| binder.bind(e)).collect::<Result<Vec<_>, _>>()?;
         return overlaps(bounds);
     }
+    let known = functions::exists(&name)
+        || SPECIAL.contains(&name.as_str())
+        || collection::NAMES.contains(&name.as_str())
+        || binder.scope.session.functions().contains_key(&name);
+    if !known {
+        return Err(SqlError::validation(format!("there is no function {name}: check its spelling, or register it")));
+    }
     let arguments = asts.iter().map(|a| binder.bind(a)).collect::<Result<Vec<_>, _>>()?;
     let arguments = match collection::call(&name, arguments)? {
         Ok(bound) => return Ok(bound),
@@ -51,9 +58,7 @@ pub(super) fn function(binder: &mut Binder<'_, '_>, function: &Function) -> Resu
             Some(bound) => bound,
             None => match binder.scope.session.functions().get(&name) {
                 Some(signature) => user_function(&name, signature, arguments),
-                None => Err(SqlError::validation(format!(
-                    "there is no function {name}: check its spelling, or register it"
-                ))),
+                None => Err(SqlError::validation(format!("{name} does not take {} arguments", asts.len()))),
             },
         },
     }
@@ -115,6 +120,35 @@ fn unit_argument(expr: &Ast) -> Result<String, SqlError> {
         other => Err(SqlError::validation_at(format!("'{other}' is no time unit"), other.span())),
     }
 }
+
+/// The names that [`special`] knows.
+const SPECIAL: [&str; 25] = [
+    "IF",
+    "COALESCE",
+    "IFNULL",
+    "NULLIF",
+    "GREATEST",
+    "LEAST",
+    "MOD",
+    "LTRIM",
+    "RTRIM",
+    "BTRIM",
+    "ELT",
+    "TYPEOF",
+    "CURRENT_WATERMARK",
+    "YEAR",
+    "QUARTER",
+    "MONTH",
+    "WEEK",
+    "HOUR",
+    "MINUTE",
+    "SECOND",
+    "DAYOFYEAR",
+    "DAYOFMONTH",
+    "DAYOFWEEK",
+    "TIMESTAMPADD",
+    "TIMESTAMPDIFF",
+];
 
 enum Special {
     Done(Box<Expr>),

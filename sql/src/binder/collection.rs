@@ -6,6 +6,35 @@ use super::operators::{cast, unify};
 use super::types::{common_type, implicit_cast_allowed};
 use crate::error::SqlError;
 
+/// The names that [`call`] knows.
+pub(super) const NAMES: [&str; 25] = [
+    "ROW",
+    "MAP",
+    "CARDINALITY",
+    "ELEMENT",
+    "ARRAY_APPEND",
+    "ARRAY_PREPEND",
+    "ARRAY_REMOVE",
+    "ARRAY_CONTAINS",
+    "ARRAY_POSITION",
+    "ARRAY_CONCAT",
+    "ARRAY_UNION",
+    "ARRAY_EXCEPT",
+    "ARRAY_INTERSECT",
+    "ARRAY_DISTINCT",
+    "ARRAY_REVERSE",
+    "ARRAY_MAX",
+    "ARRAY_MIN",
+    "ARRAY_SORT",
+    "ARRAY_SLICE",
+    "ARRAY_JOIN",
+    "MAP_KEYS",
+    "MAP_VALUES",
+    "MAP_ENTRIES",
+    "MAP_FROM_ARRAYS",
+    "MAP_UNION",
+];
+
 /// A constructor or function on collections; gives the arguments back when it is none.
 pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Result<Result<Expr, Vec<Expr>>, SqlError> {
     let bound = match (name, arguments.len()) {

@@ -156,6 +156,8 @@ fn what_flink_refuses_is_refused() {
         ("i = s", "= cannot be applied to INT and STRING: CAST one of them to the other's type"),
         ("zz", "there is no column 'zz': columns are i, b, d, f, s, ts, dt, r, t"),
         ("UPPER(i)", "argument 1 of UPPER must be a string, not INT"),
+        ("FROBNICATE(zz)", "there is no function FROBNICATE: check its spelling, or register it"),
+        ("IF(i)", "IF does not take 1 arguments"),
         ("UPPER()", "UPPER takes 1 arguments, not 0"),
         ("FROBNICATE(i)", "there is no function FROBNICATE: check its spelling, or register it"),
         ("NULL", "a bare NULL has no type here: write CAST(NULL AS type)"),
@@ -221,6 +223,8 @@ fn aggregates_have_flink_s_types() {
     }
     let (_, aggregates) = grouped("COUNT(*) FILTER (WHERE i > 1)", &[]).unwrap();
     assert_eq!(aggregates[0].filter.as_ref().map(ToString::to_string).as_deref(), Some("($0 > 1)"));
+    let (_, aggregates) = grouped("COUNT(i, s)", &[]).unwrap();
+    assert_eq!(aggregates[0].args[0].to_string(), "CASE WHEN (IS NOT NULL($0) AND IS NOT NULL($4)) THEN TRUE END");
     let (_, aggregates) = grouped("LISTAGG(s, '|')", &[]).unwrap();
     assert_eq!(aggregates[0].parameters, ["|"]);
     assert!(grouped("SUM(s)", &[]).is_err());

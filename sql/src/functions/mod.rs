@@ -197,6 +197,11 @@ fn find(name: &str) -> Option<&'static Signature> {
         .find(|signature| signature.name == name)
 }
 
+/// Whether there is a built-in function of this upper-case name in the tables.
+pub(crate) fn exists(name: &str) -> bool {
+    find(name).is_some()
+}
+
 /// A call of the built-in function `name` (upper case), `None` when there is none.
 pub(crate) fn call(name: &str, arguments: Vec<Expr>) -> Option<Result<Expr, SqlError>> {
     find(name).map(|signature| signature.call(arguments))
