@@ -43,7 +43,7 @@ pub(super) fn function(binder: &mut Binder<'_, '_>, function: &Function) -> Resu
     let known = functions::exists(&name)
         || SPECIAL.contains(&name.as_str())
         || collection::NAMES.contains(&name.as_str())
-        || binder.scope.session.functions().contains_key(&name);
+        || binder.scope.session.functions().get(&name).is_some();
     if !known {
         return Err(SqlError::validation(format!("there is no function {name}: check its spelling, or register it")));
     }
