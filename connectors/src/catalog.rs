@@ -203,6 +203,13 @@ mod tests {
     }
 
     #[test]
+    fn change_messages_can_be_read_but_not_written() {
+        let file = options(&[("connector", "filesystem"), ("path", "/x"), ("format", "debezium-json")]);
+        assert!(Connectors::default().source(&file, &schema()).unwrap().changelog);
+        assert_eq!(Connectors::default().sink(&file, &schema()).unwrap_err().kind, ErrorKind::Unsupported);
+    }
+
+    #[test]
     fn object_stores_are_refused_as_paths_for_now() {
         let e = refused(&[("connector", "filesystem"), ("path", "s3://b/x"), ("format", "csv")]);
         assert_eq!(e.kind, ErrorKind::Unsupported);

@@ -53,7 +53,7 @@ impl ColumnarReader {
         }
         self.position.rows += records.num_rows() as u64;
         self.position.begun = true;
-        Ok(Polled::Rows { columns, rows: records.num_rows() })
+        Ok(Polled::Rows { columns, rows: records.num_rows(), kinds: None })
     }
 }
 

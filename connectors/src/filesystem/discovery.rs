@@ -80,7 +80,7 @@ fn ranges(options: &FilesystemOptions, path: &Path, bytes: u64) -> Result<Vec<(u
     }
     let lines = match &options.format {
         Format::Parquet(_) => return row_groups(options, path),
-        Format::Json(_) => !is_gzip(path),
+        Format::Json(_) | Format::Changes(_) => !is_gzip(path),
         // A line break may be part of a quoted field, so only the beginning of the file is sure to
         // be that of a record.
         Format::Csv(csv) => csv.quote.is_none() && csv.escape.is_none() && !is_gzip(path),

@@ -183,8 +183,10 @@ pub struct FilesystemConnector;
 
 impl SourceConnector for FilesystemConnector {
     fn info(&self, options: &Options, schema: &RowSchema) -> Result<SourceInfo, ConnectorError> {
-        FilesystemOptions::read(options)?.format.check(schema)?;
-        Ok(SourceInfo { bounded: true, projection_pushdown: true, changelog: false })
+        let format = FilesystemOptions::read(options)?.format;
+        format.check(schema)?;
+        let changelog = matches!(format, Format::Changes(_));
+        Ok(SourceInfo { bounded: true, projection_pushdown: true, changelog })
     }
 
     fn coordinator(&self, options: &Options) -> Result<Option<Box<dyn OperatorCoordinator>>, ConnectorError> {
@@ -207,7 +209,9 @@ impl SourceConnector for FilesystemConnector {
 
 impl SinkConnector for FilesystemConnector {
     fn info(&self, options: &Options, schema: &RowSchema) -> Result<SinkInfo, ConnectorError> {
-        FilesystemOptions::read(options)?.format.check(schema)?;
+        let format = FilesystemOptions::read(options)?.format;
+        format.check(schema)?;
+        sink::check_format(&format)?;
         Ok(SinkInfo { accepts_updates: false, wants_update_before: false })
     }
 

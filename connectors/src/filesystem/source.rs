@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt8Array};
 use arrow::datatypes::SchemaRef;
-use hurtig_engine::batch::TARGET_ROWS;
+use hurtig_engine::batch::{RowKind, TARGET_ROWS};
 use hurtig_engine::executor::{BackgroundExecutor, Waker};
 use hurtig_engine::operator::{Collector, OperatorContext, OperatorSnapshot};
 use hurtig_engine::registry::SourceSpec;
@@ -35,6 +35,8 @@ pub enum Polled {
         columns: Vec<ArrayRef>,
         /// Number of rows.
         rows: usize,
+        /// Their kinds; `None`: all are inserts.
+        kinds: Option<Vec<u8>>,
     },
     /// Nothing yet; the task will be woken.
     Waiting,
@@ -140,6 +142,10 @@ impl FileReader {
                 let decoder = JsonDecoder::new(&in_file.project(&wanted), options.clone());
                 Box::new(TextReader::new(split, position, Box::new(decoder), &context))
             }
+            Format::Changes(options) => {
+                let decoder = JsonDecoder::of_changes(&in_file.project(&wanted), options.clone());
+                Box::new(TextReader::new(split, position, Box::new(decoder), &context))
+            }
             Format::Csv(options) => {
                 let decoder = CsvDecoder::new(&in_file, &wanted, options.clone());
                 Box::new(TextReader::new(split, position, Box::new(decoder), &context))
@@ -152,7 +158,13 @@ impl FileReader {
         Ok(ActiveSplit { reader, columns })
     }
 
-    fn batch(&self, active: &ActiveSplit, columns: &[ArrayRef], rows: usize) -> hurtig_engine::Result<Batch> {
+    fn batch(
+        &self,
+        active: &ActiveSplit,
+        columns: &[ArrayRef],
+        rows: usize,
+        kinds: Option<Vec<u8>>,
+    ) -> hurtig_engine::Result<Batch> {
         let mut produced = Vec::with_capacity(active.columns.len());
         for (origin, &i) in active.columns.iter().zip(&self.projection) {
             produced.push(match origin {
@@ -165,7 +177,10 @@ impl FileReader {
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(Batch::inserts(RecordBatch::try_new_with_options(Arc::clone(&self.output), produced, &options)?))
+        let records = RecordBatch::try_new_with_options(Arc::clone(&self.output), produced, &options)?;
+        // All inserts is said by no kinds.
+        let kinds = kinds.filter(|kinds| kinds.iter().any(|k| *k != RowKind::Insert as u8));
+        Ok(Batch::new(records, kinds.map(UInt8Array::from)))
     }
 }
 
@@ -213,8 +228,8 @@ impl SourceReader for FileReader {
                     self.active = Some(active);
                     return Ok(SourceStatus::Pending { until_ms: None });
                 }
-                Polled::Rows { columns, rows } => {
-                    let batch = self.batch(&active, &columns, rows)?;
+                Polled::Rows { columns, rows, kinds } => {
+                    let batch = self.batch(&active, &columns, rows, kinds)?;
                     self.active = Some(active);
                     if let Some(pacer) = &mut self.pacer {
                         pacer.emitted(rows);

@@ -103,7 +103,7 @@ impl TextReader {
         let columns: Vec<ArrayRef> = self.decoder.finish(&self.buffer).map_err(|e| self.failed(e))?;
         self.advance();
         self.position.rows += rows as u64;
-        Ok(Polled::Rows { columns, rows })
+        Ok(Polled::Rows { columns, rows, kinds: self.decoder.take_kinds() })
     }
 
     /// Names file, line and field.

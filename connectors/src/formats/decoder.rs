@@ -84,6 +84,11 @@ pub trait RecordDecoder: Send {
 
     /// The pending rows as columns.
     fn finish(&mut self, data: &[u8]) -> Result<Vec<ArrayRef>, RecordError>;
+
+    /// The kinds of the rows that [`RecordDecoder::finish`] has just given; `None`: all are inserts.
+    fn take_kinds(&mut self) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// How values are written as text.

@@ -26,21 +26,11 @@ use crate::error::{Error, Result};
 use crate::options::{DOCS_PAGE, TableOptions, option};
 
 /// The option that names the format.
-pub const FORMAT: ConfigOption = option("format", ValueType::String, None, "json, csv or parquet.");
+pub const FORMAT: ConfigOption =
+    option("format", ValueType::String, None, "csv, json, parquet, or one of the formats of change messages.");
 
 /// Formats that Flink has and Hurtig does not have yet.
-const NOT_BUILT: &[&str] = &[
-    "avro",
-    "avro-confluent",
-    "debezium-avro-confluent",
-    "debezium-json",
-    "canal-json",
-    "maxwell-json",
-    "ogg-json",
-    "orc",
-    "protobuf",
-    "raw",
-];
+const NOT_BUILT: &[&str] = &["avro", "avro-confluent", "debezium-avro-confluent", "orc", "protobuf", "raw"];
 
 /// A format with its options.
 #[derive(Debug, Clone)]
@@ -51,13 +41,19 @@ pub enum Format {
     Csv(csv::CsvOptions),
     /// Apache Parquet.
     Parquet(parquet::ParquetOptions),
+    /// Change messages, one JSON object a line.
+    Changes(json::change::ChangeOptions),
 }
 
 impl Format {
     /// The format that `options` name.
     pub fn from_options(options: &Options) -> Result<Format> {
         let table = TableOptions::new(options);
-        match table.required(&FORMAT)? {
+        let name = table.required(&FORMAT)?;
+        if let Some(changes) = json::change::ChangeOptions::read(name, options)? {
+            return Ok(Format::Changes(changes));
+        }
+        match name {
             "json" => Ok(Format::Json(json::JsonOptions::read(&table)?)),
             "csv" => Ok(Format::Csv(csv::CsvOptions::read(&table)?)),
             "parquet" => Ok(Format::Parquet(parquet::ParquetOptions::read(&table)?)),
@@ -65,7 +61,8 @@ impl Format {
                 Err(Error::Unsupported(format!("format '{other}' is not supported yet: {DOCS_PAGE} lists what is")))
             }
             other => Err(Error::Validation(format!(
-                "could not find any format for identifier '{other}'; available identifiers are csv, json, parquet"
+                "could not find any format for identifier '{other}'; available identifiers are canal-json, csv, \
+                 debezium-json, json, maxwell-json, ogg-json, parquet"
             ))),
         }
     }
@@ -76,6 +73,7 @@ impl Format {
             Format::Json(_) => "json",
             Format::Csv(_) => "csv",
             Format::Parquet(_) => "parquet",
+            Format::Changes(changes) => changes.dialect.name(),
         }
     }
 
@@ -83,7 +81,7 @@ impl Format {
     pub fn check(&self, schema: &RowSchema) -> Result<()> {
         for field in &schema.fields {
             let supported = match self {
-                Format::Json(_) => json::supports(&field.data_type.logical),
+                Format::Json(_) | Format::Changes(_) => json::supports(&field.data_type.logical),
                 Format::Csv(_) => csv::supports(&field.data_type.logical),
                 Format::Parquet(_) => parquet::supports(&field.data_type.logical),
             };

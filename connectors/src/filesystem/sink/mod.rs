@@ -25,7 +25,7 @@ use hurtig_engine::operator::{Collector, Flow, Operator, OperatorContext, Operat
 use hurtig_engine::registry::SinkSpec;
 use hurtig_engine::{Batch, EngineError};
 use hurtig_graph::RowSchema;
-use hurtig_graph::config::keys::CHECKPOINTING_INTERVAL;
+use hurtig_graph::config::keys::{CHECKPOINTING_AFTER_TASKS_FINISH, CHECKPOINTING_INTERVAL};
 use prost::Message;
 
 use self::names::Names;
@@ -38,6 +38,7 @@ use crate::formats::Format;
 use crate::formats::column::Column;
 use crate::formats::csv::CsvEncoder;
 use crate::formats::json::JsonEncoder;
+use crate::options::DOCS_PAGE;
 
 /// Name of the list state: a [`Committable`] an element.
 const COMMITTABLES: &str = "committables";
@@ -103,7 +104,8 @@ struct Running {
     committed: Arc<AtomicU64>,
     /// The last checkpoint known.
     last_checkpoint: u64,
-    checkpointing: bool,
+    /// When the input has ended, a last checkpoint commits what is left.
+    final_checkpoint: bool,
 }
 
 impl FileWriter {
@@ -119,6 +121,7 @@ impl FileWriter {
             Format::Json(json) => Encoder::Json(JsonEncoder::new(in_file, json.clone())),
             Format::Csv(csv) => Encoder::Csv(CsvEncoder::new(in_file, csv.clone())),
             Format::Parquet(_) => Encoder::Parquet,
+            Format::Changes(_) => return Err(read_only(&options.format)),
         };
         Ok(FileWriter {
             options,
@@ -253,13 +256,29 @@ impl Running {
     }
 }
 
+/// Refuses formats that are only read.
+pub fn check_format(format: &Format) -> Result<()> {
+    match format {
+        Format::Changes(_) => Err(read_only(format)),
+        Format::Json(_) | Format::Csv(_) | Format::Parquet(_) => Ok(()),
+    }
+}
+
+fn read_only(format: &Format) -> Error {
+    let name = format.name();
+    Error::Unsupported(format!(
+        "tables of format '{name}' can only be read so far: {DOCS_PAGE} lists what is supported"
+    ))
+}
+
 fn not_open() -> EngineError {
     EngineError::Internal("the file sink is not open".into())
 }
 
 impl Operator for FileWriter {
     fn open(&mut self, context: OperatorContext) -> hurtig_engine::Result<()> {
-        let checkpointing = context.configuration.duration_ms(&CHECKPOINTING_INTERVAL)?.is_some_and(|ms| ms > 0);
+        let interval = context.configuration.duration_ms(&CHECKPOINTING_INTERVAL)?;
+        let final_checkpoint = context.configuration.bool(&CHECKPOINTING_AFTER_TASKS_FINISH)?.unwrap_or(true);
         let names = Names::new(&self.options, &context);
         let committed = Arc::new(AtomicU64::new(0));
         let format = match &self.options.format {
@@ -267,7 +286,7 @@ impl Operator for FileWriter {
                 schema: self.schema.project(&self.columns).to_arrow(),
                 compression: parquet.compression,
             },
-            Format::Json(_) | Format::Csv(_) => PartFormat::Text,
+            Format::Json(_) | Format::Csv(_) | Format::Changes(_) => PartFormat::Text,
         };
         let worker = FileWorker::new(names.staging().to_owned(), format, Arc::clone(&committed));
         let mut running = Running {
@@ -278,7 +297,7 @@ impl Operator for FileWriter {
             next_number: 0,
             committed,
             last_checkpoint: context.restored.checkpoint,
-            checkpointing,
+            final_checkpoint: interval.is_some_and(|ms| ms > 0) && final_checkpoint,
             names,
         };
         let cleanup = running.names.cleanup(context.restored.checkpoint);
@@ -340,7 +359,7 @@ impl Operator for FileWriter {
     fn finish(&mut self, _out: &mut dyn Collector) -> hurtig_engine::Result<Flow> {
         let running = self.running()?;
         running.close_all(running.last_checkpoint + 1);
-        if !running.checkpointing {
+        if !running.final_checkpoint {
             running.commit(u64::MAX);
         }
         running.queue.check()?;

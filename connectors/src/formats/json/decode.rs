@@ -10,6 +10,7 @@ use hurtig_graph::{DataType, LogicalType, RowSchema};
 use memchr::memchr;
 
 use super::JsonOptions;
+use super::change::{self, BadMessage, Change, ChangeOptions, Dialect};
 use super::scan::{self, SyntaxError};
 use crate::formats::decoder::{
     RecordDecoder, RecordError, ScanLimits, Scanned, Span, TextRules, nulls, offset, scalar_column, shorten,
@@ -46,10 +47,16 @@ pub struct JsonDecoder {
     names: Names,
     options: JsonOptions,
     rules: TextRules,
+    /// Lines are change messages with rows in them.
+    dialect: Option<Dialect>,
     /// One list a column, one entry a pending row.
     spans: Vec<Vec<Span>>,
-    /// Where each pending row starts.
+    /// Where the line of each pending row starts.
     starts: Vec<u32>,
+    /// Of each pending row; empty without a dialect.
+    kinds: Vec<u8>,
+    /// Rows of the message at hand.
+    changes: Vec<Change>,
 }
 
 impl JsonDecoder {
@@ -61,10 +68,62 @@ impl JsonDecoder {
             names: Names::new(fields.iter().map(|(n, _)| n.as_str())),
             spans: vec![Vec::new(); fields.len()],
             starts: Vec::new(),
+            kinds: Vec::new(),
+            changes: Vec::new(),
             rules: TextRules { style: options.style, short_dates: false, ignore_errors: options.ignore_parse_errors },
+            dialect: None,
             fields,
             options,
         }
+    }
+
+    /// A decoder of change messages.
+    pub fn of_changes(schema: &RowSchema, options: ChangeOptions) -> JsonDecoder {
+        let mut decoder = JsonDecoder::new(schema, options.json);
+        decoder.dialect = Some(options.dialect);
+        decoder
+    }
+
+    /// Adds a row without fields.
+    fn begin_row(&mut self, start: usize) {
+        for spans in &mut self.spans {
+            spans.push(Span::MISSING);
+        }
+        self.starts.push(start as u32);
+    }
+
+    /// Takes the fields of the object at `at` for the last row. Returns the offset behind it.
+    fn fill(&mut self, line: &[u8], at: usize) -> Result<usize, SyntaxError> {
+        let (names, spans, row) = (&self.names, &mut self.spans, self.starts.len() - 1);
+        let mut hint = 0;
+        scan::object(line, at, |key, value| {
+            if let Some(i) = names.find(&line[key.start as usize..key.end as usize], hint) {
+                spans[i][row] = value;
+                hint = i + 1;
+            }
+        })
+    }
+
+    /// Takes the rows of a line whose first byte that is no space is `first`. Returns the offset behind
+    /// its object.
+    fn rows(&mut self, line: &[u8], start: usize, first: usize) -> Result<usize, BadMessage> {
+        let Some(dialect) = self.dialect else {
+            self.begin_row(start);
+            return Ok(self.fill(line, first)?);
+        };
+        let mut changes = std::mem::take(&mut self.changes);
+        changes.clear();
+        let behind = change::changes(dialect, line, first, &mut changes)?;
+        for Change { row, over, kind } in &changes {
+            self.begin_row(start);
+            self.fill(line, row.start as usize)?;
+            if let Some(over) = over {
+                self.fill(line, over.start as usize)?;
+            }
+            self.kinds.push(*kind as u8);
+        }
+        self.changes = changes;
+        Ok(behind)
     }
 
     /// Takes the line `data[start..end]`.
@@ -74,42 +133,26 @@ impl JsonDecoder {
         if first == end {
             return Ok(());
         }
-        let row = self.starts.len();
-        for spans in &mut self.spans {
-            spans.push(Span::MISSING);
-        }
-        self.starts.push(start as u32);
-        let (names, spans) = (&self.names, &mut self.spans);
-        let mut hint = 0;
-        let scanned = scan::object(line, first, |key, value| {
-            if let Some(i) = names.find(&line[key.start as usize..key.end as usize], hint) {
-                spans[i][row] = value;
-                hint = i + 1;
-            }
-        })
-        .and_then(|behind| {
+        let before = self.starts.len();
+        let scanned = self.rows(line, start, first).and_then(|behind| {
             let behind = scan::skip_space(line, behind);
-            if behind == end { Ok(()) } else { Err(SyntaxError { at: behind, expected: "the end of the line" }) }
+            if behind == end { Ok(()) } else { Err(SyntaxError { at: behind, expected: "the end of the line" }.into()) }
         });
         let Err(error) = scanned else { return Ok(()) };
-        for spans in &mut self.spans {
-            spans.pop();
-        }
-        self.starts.pop();
+        self.spans.iter_mut().for_each(|spans| spans.truncate(before));
+        self.starts.truncate(before);
+        self.kinds.truncate(before);
         if self.options.ignore_parse_errors {
             return Ok(());
         }
-        Err(RecordError {
-            row,
-            offset: start,
-            path: Vec::new(),
-            reason: format!(
-                "malformed JSON, expected {} at column {}: {}",
-                error.expected,
-                error.at - start + 1,
-                shorten(&data[start..end])
-            ),
-        })
+        let reason = match error {
+            BadMessage::Syntax(error) => {
+                format!("malformed JSON, expected {} at column {}", error.expected, error.at - start + 1)
+            }
+            BadMessage::Reason(reason) => reason,
+        };
+        let reason = format!("{reason}: {}", shorten(&data[start..end]));
+        Err(RecordError { row: before, offset: start, path: Vec::new(), reason })
     }
 }
 
@@ -148,6 +191,10 @@ impl RecordDecoder for JsonDecoder {
         self.spans.iter_mut().for_each(Vec::clear);
         self.starts.clear();
         Ok(columns)
+    }
+
+    fn take_kinds(&mut self) -> Option<Vec<u8>> {
+        self.dialect.map(|_| std::mem::take(&mut self.kinds))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Missing fields are NULL, unknown ones are skipped, names are case-sensitive, scalars are lenient
 //! (`"2"` is an INT, `5` a STRING). Unlike Flink, text behind the object of a line is an error.
 
+pub mod change;
 mod decode;
 mod encode;
 pub mod scan;

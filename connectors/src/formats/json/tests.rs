@@ -1,5 +1,6 @@
 //! What the json format reads and writes.
 
+use super::change::ChangeOptions;
 use super::{JsonDecoder, JsonEncoder, JsonOptions, NullKey};
 use crate::formats::calendar::TimestampStyle;
 use crate::formats::decoder::{RecordDecoder, RecordError, ScanLimits};
@@ -190,4 +191,88 @@ fn values_are_written_as_flink_writes_them() {
     let plain = JsonOptions { plain_decimals: true, ignore_null_fields: true, ..json_options() };
     assert!(write(plain).starts_with("{\"de\":100000.00,") && !write(json_options()).contains("\"x\""));
     assert_eq!(json_options().null_key, NullKey::Fail);
+}
+
+/// The changes in `text`, as `+I 1,"x"`.
+fn changes(format: &str, columns: &str, text: &str, more: &[(&str, &str)]) -> Result<Vec<String>, RecordError> {
+    let schema = schema(columns);
+    let change = ChangeOptions::read(format, &crate::testing::options(more)).unwrap().unwrap();
+    let mut decoder = JsonDecoder::of_changes(&schema, change);
+    let rows = decode(&mut decoder, &schema, text.as_bytes())?;
+    let kinds = decoder.take_kinds().unwrap();
+    let symbol = |k: u8| hurtig_engine::batch::RowKind::from_u8(k).unwrap().symbol();
+    Ok(shown(&schema, &rows).into_iter().zip(kinds).map(|(row, kind)| format!("{} {row}", symbol(kind))).collect())
+}
+
+#[test]
+fn debezium_messages_are_changes() {
+    let text = concat!(
+        r#"{"before":null,"after":{"id":1,"v":"a"},"op":"c","source":{"db":"x"}}"#,
+        "\n",
+        r#"{"op":"u","before":{"id":1,"v":"a"},"after":{"id":1,"v":null}}"#,
+        "\n\n",
+        r#"{"op":"d","before":{"id":1,"v":null},"after":null}"#,
+        "\n",
+        r#"{"op":"r","after":{"v":"z"}}"#
+    );
+    let expected = ["+I 1,\"a\"", "-U 1,\"a\"", "+U 1,null", "-D 1,null", "+I null,\"z\""];
+    assert_eq!(changes("debezium-json", "id INT, v STRING", text, &[]).unwrap(), expected);
+    let wrapped: String = text
+        .lines()
+        .filter(|l| !l.is_empty())
+        .map(|l| format!("{{\"schema\":{{\"op\":1}},\"payload\":{l}}}\n"))
+        .chain(["{\"schema\":{},\"payload\":null}".to_owned()])
+        .collect();
+    let include = [("debezium-json.schema-include", "true")];
+    assert_eq!(changes("debezium-json", "id INT, v STRING", &wrapped, &include).unwrap(), expected);
+}
+
+#[test]
+fn bad_change_messages_are_refused_or_skipped_whole() {
+    let good = r#"{"op":"c","after":{"id":1}}"#;
+    for bad in [
+        r#"{"op":"u","before":null,"after":{"id":2}}"#,
+        r#"{"op":"x","after":{"id":2}}"#,
+        r#"{"after":{"id":2}}"#,
+        r#"{"op":"u","before":{"id":1},"after":[2]}"#,
+        r#"{"op":"c","after":{"id":2}"#,
+    ] {
+        let text = format!("{good}\n{bad}\n{good}");
+        let error = changes("debezium-json", "id INT", &text, &[]).unwrap_err();
+        assert_eq!((error.row, error.offset), (1, 28), "{error:?}");
+        let ignore = [("debezium-json.ignore-parse-errors", "true")];
+        assert_eq!(changes("debezium-json", "id INT", &text, &ignore).unwrap(), ["+I 1", "+I 1"]);
+    }
+    let wrong = crate::testing::options(&[("ogg-json.timestamp-format.standard", "Unix")]);
+    let error = ChangeOptions::read("ogg-json", &wrong).unwrap_err().to_string();
+    assert!(error.starts_with("ogg-json.timestamp-format.standard"), "{error}");
+}
+
+#[test]
+fn old_rows_of_canal_and_maxwell_are_what_has_changed() {
+    let text = concat!(
+        r#"{"type":"INSERT","data":[{"id":"1","v":"a"},{"id":"2","v":"b"}],"old":null}"#,
+        "\n",
+        r#"{"type":"UPDATE","data":[{"id":"1","v":"c"},{"id":"3","v":"b"}],"old":[{"v":"a"},{"id":"2"}]}"#,
+        "\n",
+        r#"{"type":"CREATE","data":null,"sql":"CREATE TABLE t"}"#,
+        "\n",
+        r#"{"type":"DELETE","data":[{"id":"1","v":"c"}],"old":null}"#
+    );
+    assert_eq!(
+        changes("canal-json", "id INT, v STRING", text, &[]).unwrap(),
+        ["+I 1,\"a\"", "+I 2,\"b\"", "-U 1,\"a\"", "+U 1,\"c\"", "-U 2,\"b\"", "+U 3,\"b\"", "-D 1,\"c\""]
+    );
+    let text = concat!(
+        r#"{"type":"insert","data":{"id":1,"v":"a"}}"#,
+        "\n",
+        r#"{"type":"update","data":{"id":1,"v":"b"},"old":{"v":null}}"#,
+        "\n",
+        r#"{"type":"delete","data":{"id":1,"v":"b"}}"#
+    );
+    let expected = ["+I 1,\"a\"", "-U 1,null", "+U 1,\"b\"", "-D 1,\"b\""];
+    assert_eq!(changes("maxwell-json", "id INT, v STRING", text, &[]).unwrap(), expected);
+    let text =
+        "{\"op_type\":\"U\",\"before\":{\"id\":1},\"after\":{\"id\":2}}\n{\"op_type\":\"D\",\"before\":{\"id\":2}}";
+    assert_eq!(changes("ogg-json", "id INT", text, &[]).unwrap(), ["-U 1", "+U 2", "-D 2"]);
 }
