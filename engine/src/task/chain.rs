@@ -213,7 +213,7 @@ impl Chain {
     }
 
     /// Number of operators behind the source, if any.
-    pub fn len(&self) -> usize {
+    pub fn operator_count(&self) -> usize {
         self.operators.len()
     }
 

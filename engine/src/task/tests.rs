@@ -95,7 +95,8 @@ fn rows_behind_a_barrier_wait_for_the_other_channel() {
     let (a, b, out) = (channel("in", 0, 0), channel("in", 1, 0), channel("out", 0, 0));
     let inputs = [(0, a.clone()), (0, b.clone())];
     let pass = operator(Pass { before_barrier: Some(99) });
-    let mut built = harness.task("pass", 0, vec![pass], &inputs, vec![output("out", forward(), &[out.clone()])]);
+    let mut built =
+        harness.task("pass", 0, vec![pass], &inputs, vec![output("out", forward(), std::slice::from_ref(&out))]);
     put(&a, &[1]);
     a.put_control(StreamElement::Barrier(barrier(1)));
     put(&a, &[2]);
@@ -116,7 +117,7 @@ fn an_aborted_checkpoint_unblocks_and_is_cancelled_downstream() {
     let harness = Harness::default();
     let (a, b, out) = (channel("in", 0, 0), channel("in", 1, 0), channel("out", 0, 0));
     let inputs = [(0, a.clone()), (0, b.clone())];
-    let outputs = vec![output("out", forward(), &[out.clone()])];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
     let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &inputs, outputs);
     a.put_control(StreamElement::Barrier(barrier(1)));
     put(&a, &[1]);
@@ -132,7 +133,7 @@ fn watermarks_combine_and_idleness_passes() {
     let harness = Harness::default();
     let (a, b, out) = (channel("in", 0, 0), channel("in", 1, 0), channel("out", 0, 0));
     let inputs = [(0, a.clone()), (1, b.clone())];
-    let outputs = vec![output("out", forward(), &[out.clone()])];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
     let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &inputs, outputs);
     let mut send = |channel: &Channel, element| {
         channel.put_control(element);
@@ -151,7 +152,7 @@ fn watermarks_combine_and_idleness_passes() {
 fn the_end_without_checkpoints() {
     let harness = Harness::default();
     let (a, out) = (channel("in", 0, 0), channel("out", 0, 0));
-    let outputs = vec![output("out", forward(), &[out.clone()])];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
     let mut built = harness.task("sum", 0, vec![operator(Sum::default())], &[(0, a.clone())], outputs);
     a.put(Payload::Element(StreamElement::Data(rows(&[(1, 2), (2, 5), (1, 3)]))), 48);
     a.put_control(StreamElement::EndOfData { drain: true });
@@ -166,7 +167,7 @@ fn the_end_without_checkpoints() {
 fn stopping_without_drain_neither_ends_time_nor_finishes() {
     let harness = Harness::default();
     let (a, out) = (channel("in", 0, 0), channel("out", 0, 0));
-    let outputs = vec![output("out", forward(), &[out.clone()])];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
     let mut built = harness.task("sum", 0, vec![operator(Sum::default())], &[(0, a.clone())], outputs);
     put(&a, &[1]);
     a.put_control(StreamElement::EndOfData { drain: false });
@@ -271,7 +272,7 @@ fn a_subtask_restored_as_finished_runs_no_operator() {
     let snapshot = v1::SubtaskSnapshot { finished: true, ..Default::default() };
     let harness = Harness { checkpointing: true, restore: Some((3, snapshot)), ..Harness::default() };
     let (a, out) = (channel("in", 0, 0), channel("out", 0, 0));
-    let outputs = vec![output("out", forward(), &[out.clone()])];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
     let mut built = harness.task("dead", 0, vec![failing("must not run")], &[(0, a.clone())], outputs);
     put(&a, &[1]);
     step(&mut built.task);
@@ -295,7 +296,7 @@ fn a_full_output_stops_the_task_until_there_is_room() {
         Ok(())
     }));
     let members = vec![source(Numbers::new(0, 10_000_000, 10, 8_192)), count];
-    let mut built = harness.task("source", 0, members, &[], vec![output("out", forward(), &[out.clone()])]);
+    let mut built = harness.task("source", 0, members, &[], vec![output("out", forward(), std::slice::from_ref(&out))]);
     let full = Step::Blocked { reason: BlockReason::Output, until_ms: None };
     assert_eq!(step(&mut built.task), full);
     let bound = out.queued_bytes();
@@ -319,7 +320,7 @@ fn the_next_snapshot_waits_for_the_one_in_flight() {
     let executor = Arc::new(ManualExecutor::default());
     let harness = Harness { executor: executor.clone(), ..Harness::default() };
     let (a, out) = (channel("in", 0, 0), channel("out", 0, 0));
-    let outputs = vec![output("out", forward(), &[out.clone()])];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
     let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &[(0, a.clone())], outputs);
     for checkpoint in 1..3 {
         a.put_control(StreamElement::Barrier(barrier(checkpoint)));
@@ -339,7 +340,7 @@ fn timers_fire_by_the_clock_and_work_in_flight_is_waited_for() {
     let harness = Harness::default();
     let (a, out) = (channel("in", 0, 0), channel("out", 0, 0));
     let work = Arc::default();
-    let outputs = vec![output("out", forward(), &[out.clone()])];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
     let alarm = operator(Alarm::new(&[1_005, 1_020], &work));
     let built = harness.task("alarm", 0, vec![alarm], &[(0, a.clone())], outputs);
     let mut runner = SlotRunner::new(harness.clock.clone());
@@ -369,7 +370,7 @@ fn timers_fire_by_the_clock_and_work_in_flight_is_waited_for() {
 fn waiting_is_measured_where_the_task_waits() {
     let harness = Harness::default();
     let (a, out) = (channel("in", 0, 0), channel("out", 0, 0));
-    let outputs = vec![output("out", forward(), &[out.clone()])];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
     let built = harness.task("pass", 0, vec![operator(Pass::default())], &[(0, a.clone())], outputs);
     let metrics = Arc::clone(built.task.metrics());
     let mut runner = SlotRunner::new(harness.clock.clone());
@@ -410,7 +411,7 @@ fn an_error_of_an_operator_fails_the_task_and_its_consumers_hear_of_it() {
     let harness = Harness::default();
     let out = channel("out", 0, 0);
     let members = vec![source(Numbers::new(0, 10, 1, 1)), failing("value 7 is out of range")];
-    let bad = harness.task("bad", 0, members, &[], vec![output("out", forward(), &[out.clone()])]);
+    let bad = harness.task("bad", 0, members, &[], vec![output("out", forward(), std::slice::from_ref(&out))]);
     let mut runner = SlotRunner::new(harness.clock.clone());
     runner.add(bad.task);
     run(&mut runner);

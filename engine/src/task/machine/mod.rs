@@ -5,30 +5,32 @@
 //! So a barrier, a notification and a timer meet operators only between their calls, when everything
 //! that was emitted before has reached the outputs.
 
+mod checkpoint;
+mod input;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use arrow::datatypes::SchemaRef;
-use hurtig_proto::v1;
 use hurtig_state::backend::KeyedBackend;
 
-use super::alignment::{Alignment, Verdict};
+use self::checkpoint::{Checkpoint, InFlight};
+use super::alignment::Alignment;
 use super::chain::{Chain, MemberSpec};
 use super::mailbox::{Mailbox, TaskHandle, TaskMessage};
 use super::metrics::TaskMetrics;
-use super::snapshot::{AsyncPart, SnapshotFailure, SnapshotStore};
+use super::snapshot::SnapshotStore;
 use super::watermarks::{InputWatermarks, TimeEvent};
-use super::{Acknowledgement, BlockReason, Outcome, Step, TaskListener};
+use super::{BlockReason, Outcome, Step, TaskListener};
 use crate::clock::Clock;
 use crate::element::{Barrier, MAX_WATERMARK, StreamElement};
 use crate::error::{EngineError, Result};
-use crate::exchange::channel::{Channel, ChannelFailure, Payload};
+use crate::exchange::channel::{Channel, ChannelFailure};
 use crate::exchange::codec::Decoder;
 use crate::exchange::{ChannelRegistry, Outputs};
 use crate::executor::BackgroundExecutor;
 use crate::operator::TaskInfo;
-use crate::source::SourceStatus;
 
 /// How long a task waits to be cancelled after a channel was lost: the JobManager learns of a dead
 /// process by itself and its reason is the better one.
@@ -102,22 +104,6 @@ enum Phase {
         /// The first checkpoint that covers everything.
         covered_by: Option<u64>,
     },
-}
-
-/// A checkpoint between its barrier and its snapshot.
-struct Checkpoint {
-    barrier: Barrier,
-    alignment_us: u64,
-    started_us: u64,
-    /// The next operator to prepare.
-    next: usize,
-}
-
-/// A snapshot that is being written.
-struct InFlight {
-    checkpoint: u64,
-    sync_us: u64,
-    alignment_us: u64,
 }
 
 enum Notice {
@@ -422,8 +408,6 @@ impl Task {
         Ok(Turn::Worked)
     }
 
-    // ---- messages -------------------------------------------------------------------------------
-
     fn receive(&mut self, message: TaskMessage) -> Result<()> {
         match message {
             TaskMessage::Trigger(barrier) => self.triggered(barrier)?,
@@ -438,50 +422,6 @@ impl Task {
                 self.snapshot_done(checkpoint, *result, async_ms);
             }
             TaskMessage::Fail(reason) => self.failure = Some(reason),
-        }
-        Ok(())
-    }
-
-    fn triggered(&mut self, barrier: Barrier) -> Result<()> {
-        if !self.inputs.is_empty() {
-            let verdict = self.alignment.trigger(barrier, self.clock.monotonic_us());
-            return self.apply(verdict);
-        }
-        if barrier.checkpoint <= self.last_triggered {
-            return Ok(());
-        }
-        self.last_triggered = barrier.checkpoint;
-        self.notices.append(&mut self.behind_barrier);
-        if let Some((older, _)) = self.due.replace((barrier, 0)) {
-            self.listener.decline(older.checkpoint, "subsumed by a newer checkpoint");
-        }
-        Ok(())
-    }
-
-    fn aborted(&mut self, checkpoint: u64) -> Result<()> {
-        self.notices.push_back(Notice::Aborted(checkpoint));
-        if self.due.as_ref().is_some_and(|(barrier, _)| barrier.checkpoint == checkpoint) {
-            self.due = None;
-            self.notices.append(&mut self.behind_barrier);
-            self.outputs.control(&StreamElement::CancelBarrier(checkpoint))?;
-        }
-        self.keyed.abort(checkpoint);
-        let verdict = self.alignment.aborted(checkpoint);
-        self.apply(verdict)
-    }
-
-    fn apply(&mut self, verdict: Verdict) -> Result<()> {
-        for (checkpoint, reason) in verdict.declined {
-            self.listener.decline(checkpoint, reason);
-        }
-        for checkpoint in verdict.cancel_downstream {
-            self.outputs.control(&StreamElement::CancelBarrier(checkpoint))?;
-        }
-        if let Some((barrier, alignment_us)) = verdict.complete {
-            self.metrics.alignment_us.store(alignment_us, Relaxed);
-            if let Some((older, _)) = self.due.replace((barrier, alignment_us)) {
-                self.listener.decline(older.checkpoint, "subsumed by a newer checkpoint");
-            }
         }
         Ok(())
     }
@@ -515,183 +455,6 @@ impl Task {
         }
     }
 
-    // ---- checkpoints ----------------------------------------------------------------------------
-
-    /// Starts the checkpoint that is due. `None`: there is none, or a source may go on meanwhile.
-    fn start_checkpoint(&mut self) -> Option<Turn> {
-        self.due.as_ref()?;
-        if self.in_flight.is_some() {
-            let waits = !self.chain.has_source() || matches!(self.phase, Phase::Ending { .. });
-            return waits.then_some(Turn::Blocked(BlockReason::WriteBack, None));
-        }
-        let (barrier, alignment_us) = self.due.take()?;
-        let started_us = self.clock.monotonic_us();
-        let delay = self.clock.now_ms().saturating_sub(barrier.timestamp_ms).max(0);
-        self.metrics.start_delay_ms.store(delay.unsigned_abs(), Relaxed);
-        let next = if self.finished { self.chain.len() } else { 0 };
-        self.checkpoint = Some(Checkpoint { barrier, alignment_us, started_us, next });
-        Some(Turn::Worked)
-    }
-
-    fn advance_checkpoint(&mut self) -> Result<Turn> {
-        let Some(checkpoint) = &mut self.checkpoint else { return Ok(Turn::Worked) };
-        let id = checkpoint.barrier.checkpoint;
-        if checkpoint.next < self.chain.len() {
-            let next = checkpoint.next;
-            checkpoint.next += 1;
-            self.chain.prepare_barrier(next, id, &mut self.outputs)?;
-            return Ok(Turn::Worked);
-        }
-        let Some(checkpoint) = self.checkpoint.take() else { return Ok(Turn::Worked) };
-        self.outputs.control(&StreamElement::Barrier(checkpoint.barrier.clone()))?;
-        let members = if self.finished { Vec::new() } else { self.chain.snapshot(id)? };
-        if self.due.is_none() {
-            self.notices.append(&mut self.behind_barrier);
-        }
-        let sync_us = self.clock.monotonic_us().saturating_sub(checkpoint.started_us);
-        self.metrics.sync_us.store(sync_us, Relaxed);
-        self.listener.barrier_passed(id);
-        if let Phase::Ending { covered_by: covered_by @ None } = &mut self.phase {
-            *covered_by = Some(id);
-        }
-        let part = AsyncPart::new(
-            self.info.attempt.clone(),
-            checkpoint.barrier,
-            members,
-            self.finished,
-            Arc::clone(&self.keyed),
-            self.store.clone(),
-        );
-        let alignment_us = checkpoint.alignment_us;
-        self.in_flight = Some(InFlight { checkpoint: id, sync_us, alignment_us });
-        let (handle, clock) = (self.handle(), Arc::clone(&self.clock));
-        self.executor.spawn(Box::new(move || {
-            let started_us = clock.monotonic_us();
-            let result = super::panics::guard(|| part.run()).unwrap_or_else(|text| Err(SnapshotFailure::Fatal(text)));
-            let async_ms = clock.monotonic_us().saturating_sub(started_us) / 1000;
-            handle.send(TaskMessage::SnapshotDone { checkpoint: id, result: Box::new(result), async_ms });
-        }));
-        Ok(Turn::Worked)
-    }
-
-    fn snapshot_done(&mut self, checkpoint: u64, result: Result<v1::SubtaskSnapshot, SnapshotFailure>, async_ms: u64) {
-        let Some(in_flight) = self.in_flight.take_if(|f| f.checkpoint == checkpoint) else { return };
-        match result {
-            Ok(snapshot) => self.listener.acknowledge(Acknowledgement {
-                checkpoint,
-                snapshot,
-                sync_us: in_flight.sync_us,
-                async_ms,
-                alignment_us: in_flight.alignment_us,
-            }),
-            Err(SnapshotFailure::Declined(reason)) => self.listener.decline(checkpoint, &reason),
-            Err(SnapshotFailure::Fatal(reason)) => {
-                self.listener.decline(checkpoint, &reason);
-                self.failure = Some(reason);
-            }
-        }
-    }
-
-    // ---- input ----------------------------------------------------------------------------------
-
-    fn poll_source(&mut self) -> Result<Turn> {
-        if let Some(until_ms) = self.source_pending {
-            let due = self.chain.source_woken() || until_ms.is_some_and(|t| self.clock.now_ms() >= t);
-            if !due {
-                return Ok(self.no_input(until_ms));
-            }
-        }
-        self.source_pending = None;
-        match self.chain.poll_source(&mut self.outputs)? {
-            SourceStatus::Ready => self.outputs.flush_lingering()?,
-            SourceStatus::Pending { until_ms } => self.source_pending = Some(until_ms),
-            SourceStatus::Finished => self.phase = Phase::Finishing { next: 0, drain: true },
-        }
-        Ok(Turn::Worked)
-    }
-
-    /// The next element of an input that is not blocked. `None`: there is none.
-    fn take_input(&mut self) -> Result<Option<Turn>> {
-        let channels = self.inputs.len();
-        for step in 0..channels {
-            let index = (self.next_input + step) % channels;
-            let input = &self.inputs[index];
-            if input.ended || self.alignment.is_blocked(index) {
-                continue;
-            }
-            if let Some(item) = input.channel.take() {
-                self.next_input = (index + 1) % channels;
-                self.element(index, item.payload, item.bytes)?;
-                return Ok(Some(Turn::Worked));
-            }
-        }
-        Ok(None)
-    }
-
-    fn no_input(&self, until_ms: Option<i64>) -> Turn {
-        let until_ms = until_ms.into_iter().chain(self.chain.next_timer_ms()).min();
-        Turn::Blocked(BlockReason::Input, until_ms)
-    }
-
-    fn element(&mut self, index: usize, payload: Payload, bytes: usize) -> Result<()> {
-        let element = match payload {
-            Payload::Element(element) => element,
-            Payload::Encoded(encoded) => StreamElement::Data(self.inputs[index].decoder.decode(&encoded)?),
-        };
-        let (port, channel) = (self.inputs[index].port, self.inputs[index].index);
-        match element {
-            StreamElement::Data(batch) => {
-                self.metrics.records_in.fetch_add(batch.num_rows() as u64, Relaxed);
-                self.metrics.batches_in.fetch_add(1, Relaxed);
-                self.metrics.bytes_in.fetch_add(bytes as u64, Relaxed);
-                if !self.finished && self.phase == Phase::Running {
-                    self.chain.push_batch(port, batch);
-                }
-            }
-            StreamElement::Watermark(ms) => self.time(port, channel, TimeEvent::Watermark(ms))?,
-            StreamElement::Idle => self.time(port, channel, TimeEvent::Idle)?,
-            StreamElement::Active => self.time(port, channel, TimeEvent::Active)?,
-            StreamElement::Barrier(barrier) => {
-                let verdict = self.alignment.barrier(index, barrier, self.clock.monotonic_us());
-                self.apply(verdict)?;
-            }
-            StreamElement::CancelBarrier(checkpoint) => {
-                let verdict = self.alignment.cancelled_upstream(checkpoint);
-                self.apply(verdict)?;
-            }
-            StreamElement::EndOfData { drain } => self.input_ended(index, drain),
-            StreamElement::EndOfPartition => {
-                self.inputs[index].ended = true;
-                self.input_ended(index, true);
-                let verdict = self.alignment.end_of_partition(index, self.clock.monotonic_us());
-                self.apply(verdict)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn time(&mut self, port: usize, channel: usize, event: TimeEvent) -> Result<()> {
-        let mut events = std::mem::take(&mut self.time_events);
-        events.clear();
-        self.watermarks.event(port, channel, event, &mut events);
-        if !self.finished && self.phase == Phase::Running {
-            for &event in &events {
-                self.chain.push_time(event, &mut self.outputs)?;
-            }
-        }
-        self.time_events = events;
-        Ok(())
-    }
-
-    fn input_ended(&mut self, index: usize, drain: bool) {
-        self.inputs[index].end_of_data = true;
-        if self.phase == Phase::Running && self.inputs.iter().all(|i| i.end_of_data) {
-            self.phase = Phase::Finishing { next: 0, drain };
-        }
-    }
-
-    // ---- the end --------------------------------------------------------------------------------
-
     /// First event time ends, then one operator finishes after the other, then consumers are told.
     /// `next` counts one more than the operators that have finished.
     fn advance_finish(&mut self, next: usize, drain: bool) -> Result<Turn> {
@@ -701,7 +464,7 @@ impl Task {
             self.phase = Phase::Finishing { next: 1, drain };
             self.chain.push_time(TimeEvent::Watermark(MAX_WATERMARK), &mut self.outputs)?;
             return Ok(Turn::Worked);
-        } else if drain && next <= self.chain.len() {
+        } else if drain && next <= self.chain.operator_count() {
             self.phase = Phase::Finishing { next: next + 1, drain };
             self.chain.finish(next - 1, &mut self.outputs)?;
             return Ok(Turn::Worked);
