@@ -245,6 +245,40 @@ fn in_lists_follow_three_valued_logic() {
 }
 
 #[test]
+fn case_changes_on_slices_and_beyond_ascii() {
+    let schema = schema(&[T::STRING]);
+    let words = StringArray::from(vec![Some("Ab"), None, Some("ÉcOLE"), Some("zZ")]);
+    let batch = batch(&schema, vec![Arc::new(words)]);
+    let upper = call("UPPER", vec![Expr::column_of(&schema, 0)], T::STRING);
+    let result = run(&upper, &schema, &batch).unwrap();
+    let expected = StringArray::from(vec![Some("AB"), None, Some("ÉCOLE"), Some("ZZ")]);
+    assert_eq!(result.as_string::<i32>(), &expected);
+    let tail = run(&upper, &schema, &batch.slice(3, 1)).unwrap();
+    assert_eq!(tail.as_string::<i32>(), &StringArray::from(vec!["ZZ"]));
+    let head = run(&upper, &schema, &batch.slice(0, 2)).unwrap();
+    assert_eq!(head.as_string::<i32>(), &StringArray::from(vec![Some("AB"), None]));
+}
+
+#[test]
+fn timestamps_move_by_intervals() {
+    let schema = schema(&[T::Timestamp(6), T::IntervalDayTime]);
+    let micros = arrow::array::TimestampMicrosecondArray::from(vec![Some(1_500), None, Some(i64::MAX)]);
+    let spans = arrow::array::DurationMillisecondArray::from(vec![1, 2, 3]);
+    let all = batch(&schema, vec![Arc::new(micros), Arc::new(spans)]);
+    let second = Expr::literal(Literal::Int(1000), T::IntervalDayTime.not_null());
+    let moved = |name: &str, by: Expr| call(name, vec![Expr::column_of(&schema, 0), by], T::Timestamp(6));
+    let some = all.slice(0, 2);
+    let result = run(&moved("-", second.clone()), &schema, &some).unwrap();
+    let micros = |array: &ArrayRef| {
+        array.as_primitive::<arrow::datatypes::TimestampMicrosecondType>().iter().collect::<Vec<_>>()
+    };
+    assert_eq!(micros(&result), vec![Some(-998_500), None]);
+    let result = run(&moved("+", Expr::column_of(&schema, 1)), &schema, &some).unwrap();
+    assert_eq!(micros(&result), vec![Some(2_500), None]);
+    assert!(run(&moved("+", second), &schema, &all).is_err());
+}
+
+#[test]
 fn conditions_match_only_true() {
     let schema = schema(&[T::Boolean]);
     let batch = batch(&schema, vec![Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)]))]);

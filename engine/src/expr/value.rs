@@ -123,6 +123,26 @@ impl Longs {
     }
 }
 
+impl Longs {
+    /// `f` of every value that is not NULL, in one loop over all; one value where constant.
+    pub fn unary(&self, f: impl Fn(i64) -> i64) -> PrimitiveArray<Int64Type> {
+        self.array.unary(f)
+    }
+
+    /// As [`Self::unary`] for an `f` that can fail.
+    ///
+    /// # Errors
+    /// The first that `f` gives.
+    pub fn try_unary(&self, f: impl Fn(i64) -> Result<i64>) -> Result<PrimitiveArray<Int64Type>> {
+        self.array.try_unary(f)
+    }
+
+    /// The one value of all rows, if it is constant and not NULL.
+    pub fn constant(&self) -> Option<i64> {
+        if self.constant { self.get(0) } else { None }
+    }
+}
+
 fn to_longs(array: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> {
     Ok(match array.data_type() {
         ArrowType::Int8 => array.as_primitive::<Int8Type>().unary(i64::from),

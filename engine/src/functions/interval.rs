@@ -31,6 +31,9 @@ pub(super) fn find(call: &Call<'_>) -> Result<Option<Function>> {
         (a, b) if a.is_interval() && b.is_interval() => pair(call, move |x, y| Ok(x.wrapping_add(signed(y))))?,
         (a, b) if a.is_interval() && b.is_integer() && name == "*" => pair(call, |x, y| Ok(x.wrapping_mul(y)))?,
         (a, b) if a.is_integer() && b.is_interval() && name == "*" => pair(call, |x, y| Ok(x.wrapping_mul(y)))?,
+        (T::Timestamp(p) | T::TimestampLtz(p), T::IntervalDayTime) => {
+            shifted_timestamp(*p, minus, call.result.logical.to_arrow())
+        }
         (a, b) if a.is_temporal() && b.is_interval() => {
             let add = shift(a, b)?;
             pair(call, move |x, y| add(x, signed(y)))?
@@ -42,6 +45,40 @@ pub(super) fn find(call: &Call<'_>) -> Result<Option<Function>> {
         _ => return Ok(None),
     };
     Ok(Some(function))
+}
+
+/// A timestamp plus or minus an interval, mostly a constant one: one addition a row.
+fn shifted_timestamp(precision: u8, minus: bool, arrow: arrow::datatypes::DataType) -> Function {
+    let unit = units_of_ms(precision);
+    let overflow = || EngineError::Runtime("a timestamp is out of range after adding an interval".to_owned());
+    let delta_of = move |ms: i64| if minus { ms.checked_neg() } else { Some(ms) }.and_then(|ms| ms.checked_mul(unit));
+    Function::fallible(Arc::new(move |values: &[Value], rows: usize| {
+        let (times, intervals) = (argument(values, 0)?.longs()?, argument(values, 1)?.longs()?);
+        let array = match intervals.constant() {
+            Some(ms) => {
+                let delta = delta_of(ms).ok_or_else(overflow)?;
+                times.try_unary(|value| value.checked_add(delta).ok_or_else(overflow))?
+            }
+            None => (0..rows)
+                .map(|row| match (times.get(row), intervals.get(row)) {
+                    (Some(value), Some(ms)) => {
+                        delta_of(ms).and_then(|delta| value.checked_add(delta)).ok_or_else(overflow).map(Some)
+                    }
+                    _ => Ok(None),
+                })
+                .collect::<Result<Int64Array>>()?,
+        };
+        retype(Arc::new(array), &arrow)
+    }))
+}
+
+/// Stored units of a millisecond.
+fn units_of_ms(precision: u8) -> i64 {
+    match precision {
+        0..=3 => 1,
+        4..=6 => 1000,
+        _ => 1_000_000,
+    }
 }
 
 type Shift = Box<dyn Fn(i64, i64) -> Result<i64> + Send + Sync>;
@@ -59,11 +96,7 @@ pub(super) fn shift(ty: &T, interval: &T) -> Result<Shift> {
             Box::new(move |ms, add| Ok((ms + add).rem_euclid(DAY_MS) / step * step))
         }
         T::Timestamp(p) | T::TimestampLtz(p) => {
-            let unit = match p {
-                0..=3 => 1,
-                4..=6 => 1000,
-                _ => 1_000_000,
-            };
+            let unit = units_of_ms(*p);
             let overflow = || EngineError::Runtime("a timestamp is out of range after adding an interval".to_owned());
             if months {
                 Box::new(move |value, n| {

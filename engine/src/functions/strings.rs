@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, BooleanArray, Int32Array, ListArray, StringArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray, Int32Array, ListArray, StringArray, StringBuilder};
 use arrow::array::{ListBuilder, StringBuilder as ItemBuilder};
 use arrow::compute::kernels::concat_elements::concat_elements_dyn;
 use hurtig_graph::LogicalType as T;
@@ -81,6 +81,21 @@ fn byte_at(s: &str, n: usize) -> usize {
 }
 
 fn change_case(upper: bool, result: &T) -> Kernel {
+    let by_row = change_case_by_row(upper, result);
+    Arc::new(move |values: &[Value], rows| {
+        let array = crate::expr::value::downcast::<StringArray>(&argument(values, 0)?.array)?;
+        if !array.value_data().is_ascii() {
+            return by_row(values, rows);
+        }
+        // ASCII changes byte by byte: all values in one loop, their places stay.
+        let bytes = array.value_data();
+        let changed = if upper { bytes.to_ascii_uppercase() } else { bytes.to_ascii_lowercase() };
+        let nulls = array.nulls().cloned();
+        Ok(Arc::new(StringArray::try_new(array.offsets().clone(), changed.into(), nulls)?) as ArrayRef)
+    })
+}
+
+fn change_case_by_row(upper: bool, result: &T) -> Kernel {
     // A CHAR keeps its length: what the change of case adds is cut off.
     let most = match result {
         T::Char(n) => *n as usize,

@@ -62,8 +62,12 @@ impl Moments {
     }
 
     fn get(&self, row: usize) -> Option<Moment> {
-        let value = self.longs.get(row)?;
-        Some(match &self.ty {
+        self.longs.get(row).map(|value| self.moment(value))
+    }
+
+    #[inline]
+    fn moment(&self, value: i64) -> Moment {
+        match &self.ty {
             T::Date => Moment { millis: value * DAY_MS, nanos: 0 },
             T::Timestamp(p) => Moment::from_stored(value, *p),
             T::TimestampLtz(p) => {
@@ -71,7 +75,7 @@ impl Moments {
                 Moment { millis: self.zone.to_local(at.millis), ..at }
             }
             _ => Moment { millis: value, nanos: 0 },
-        })
+        }
     }
 }
 
@@ -94,9 +98,10 @@ fn extract(call: &Call<'_>) -> Result<Function> {
     let ty = call.ty(1)?.clone();
     let zone = call.context.zone;
     let field = field_function(&unit, &ty)?;
-    Ok(Function::pure(integers(call, move |values, rows| {
+    let arrow = call.result.logical.to_arrow();
+    Ok(Function::pure(Arc::new(move |values: &[Value], _| {
         let moments = Moments::of(argument(values, 1)?, &ty, zone)?;
-        Ok((0..rows).map(|row| moments.get(row).map(field)).collect())
+        retype(Arc::new(moments.longs.unary(|value| field(moments.moment(value)))), &arrow)
     })))
 }
 

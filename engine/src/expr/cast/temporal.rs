@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::Int64Array;
 use hurtig_graph::LogicalType as T;
 use hurtig_graph::types::arrow_form::time_unit;
 
@@ -62,19 +61,16 @@ fn out_of_range(precision: u8) -> EngineError {
 
 fn collect(
     values: &[Value],
-    rows: usize,
     to: &arrow::datatypes::DataType,
     f: impl Fn(i64) -> Result<i64>,
 ) -> Result<arrow::array::ArrayRef> {
-    let longs = argument(values, 0)?.longs()?;
-    let array = (0..rows).map(|row| longs.get(row).map(&f).transpose()).collect::<Result<Int64Array>>()?;
-    retype(Arc::new(array), to)
+    retype(Arc::new(argument(values, 0)?.longs()?.try_unary(f)?), to)
 }
 
 fn timestamps(from: u8, precision: u8, to: &T, shift: impl Fn(i64) -> i64 + Send + Sync + 'static) -> Kernel {
     let arrow = to.to_arrow();
-    Arc::new(move |values, rows| {
-        collect(values, rows, &arrow, |v| {
+    Arc::new(move |values, _| {
+        collect(values, &arrow, |v| {
             let at = Moment::from_stored(v, from);
             let at = Moment { millis: shift(at.millis), ..at };
             at.to_stored(precision).ok_or_else(|| out_of_range(precision))
@@ -84,13 +80,13 @@ fn timestamps(from: u8, precision: u8, to: &T, shift: impl Fn(i64) -> i64 + Send
 
 fn simple(from: u8, to: &T, f: impl Fn(Moment) -> i64 + Send + Sync + 'static) -> Kernel {
     let arrow = to.to_arrow();
-    Arc::new(move |values, rows| collect(values, rows, &arrow, |v| Ok(f(Moment::from_stored(v, from)))))
+    Arc::new(move |values, _| collect(values, &arrow, |v| Ok(f(Moment::from_stored(v, from)))))
 }
 
 fn to_timestamp(precision: u8, to: &T, f: impl Fn(i64) -> i64 + Send + Sync + 'static) -> Kernel {
     let arrow = to.to_arrow();
-    Arc::new(move |values, rows| {
-        collect(values, rows, &arrow, |v| {
+    Arc::new(move |values, _| {
+        collect(values, &arrow, |v| {
             Moment { millis: f(v), nanos: 0 }.to_stored(precision).ok_or_else(|| out_of_range(precision))
         })
     })
