@@ -203,7 +203,7 @@ fn a_restart_from_a_snapshot_commits_each_row_once() {
     let build = |source_state: Option<(u64, v1::SubtaskSnapshot)>, sink_state| {
         let harness = Harness { checkpointing: true, restore: source_state, ..Harness::default() };
         let edge = channel("edge", 0, 0);
-        let out = vec![output("edge", Kind::Rebalance(v1::Rebalance {}), &[edge.clone()])];
+        let out = vec![output("edge", Kind::Rebalance(v1::Rebalance {}), std::slice::from_ref(&edge))];
         let source = harness.task("source", 0, vec![source(Numbers::new(0, 1_000, 1_000, 10))], &[], out);
         let harness = Harness { restore: sink_state, ..harness };
         let sink = operator(CommitSink::new(&committed, true));
