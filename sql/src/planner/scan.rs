@@ -23,6 +23,9 @@ fn config_error(error: GraphError) -> SqlError {
     }
 }
 
+/// Flink's key: events of a source of changes may come more than once, and are normalised by primary key.
+const CDC_EVENTS_DUPLICATE: &str = "table.exec.source.cdc-events-duplicate";
+
 impl Planner<'_> {
     /// The rows of a table with all its columns.
     pub(super) fn scan(
@@ -41,6 +44,10 @@ impl Planner<'_> {
             return Err(SqlError::unsupported(construct, span));
         }
         let source = self.source(table, options)?;
+        // Without it the repeated events of such a source would count twice.
+        if source.info.changelog && self.settings.bool(CDC_EVENTS_DUPLICATE, false)? {
+            return Err(SqlError::unsupported(format!("'{CDC_EVENTS_DUPLICATE}' for table {} is", table.id), span));
+        }
         let idle_timeout_ms = self.idle_timeout(&source.options)?;
         let mut node = self.plan.add(NodeKind::Source(source), Vec::new())?;
         if table.columns.iter().any(|c| matches!(c.kind, ColumnKind::Computed { .. })) {

@@ -100,6 +100,11 @@ fn tables_are_checked_when_used() {
         "CREATE TABLE t (a INT, b INT METADATA) WITH ('connector' = 'files'); SELECT a FROM t",
         &["metadata columns"],
     );
+    refused(
+        "CREATE TABLE t (a INT) WITH ('connector' = 'cdc'); SET 'table.exec.source.cdc-events-duplicate' = 'true'; \
+         SELECT a FROM t",
+        &["'table.exec.source.cdc-events-duplicate'", "not supported"],
+    );
 }
 
 #[test]
