@@ -37,7 +37,7 @@ fn file(args: &ConfigurationArgs) -> anyhow::Result<Option<PathBuf>> {
     if let Some(path) = &args.config {
         return Ok(Some(path.clone()));
     }
-    let folder = ["HURTIG_CONF_DIR", "FLINK_CONF_DIR"].into_iter().find_map(|name| std::env::var_os(name));
+    let folder = ["HURTIG_CONF_DIR", "FLINK_CONF_DIR"].into_iter().find_map(std::env::var_os);
     let Some(folder) = folder else { return Ok(None) };
     let path = PathBuf::from(folder).join("config.yaml");
     Ok(path.exists().then_some(path))
