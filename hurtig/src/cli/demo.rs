@@ -1,5 +1,6 @@
 //! `hurtig demo`: runs a script on a cluster in this process and shows its last query live.
 
+use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use hurtig::{EmbeddedCluster, Error, ErrorKind};
 use hurtig_connectors::render::table::TableRenderer;
 use hurtig_graph::config::keys;
 use hurtig_sql::ChangelogMode;
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use super::resources::{bytes_text, peak_memory};
 use super::signals::interrupted;
@@ -23,6 +24,8 @@ const YEAR_IN_30_S: u64 = 11_226;
 const NO_LIMIT: u64 = 1_000_000_000;
 /// How often the figures are renewed.
 const REFRESH: Duration = Duration::from_millis(500);
+/// Over how long the rate is taken.
+const RATE_WINDOW: Duration = Duration::from_secs(3);
 /// Rows that the live view keeps.
 const VISIBLE_ROWS: usize = 12;
 
@@ -55,12 +58,15 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
             .configure(keys::CHECKPOINTING_DIRECTORY.key, checkpoints.clone())
             .configure(keys::PARALLELISM_DEFAULT.key, "2")
             .slots(4)
-            .metrics(std::sync::Arc::new(move || recorder.render()));
+            .metrics({
+                let recorder = recorder.clone();
+                std::sync::Arc::new(move || recorder.render())
+            });
         builder = builder.configuration(&configuration);
         let cluster = builder.start().await?;
         introduce(&cluster, &args, &checkpoints)?;
         tokio::select! {
-            shown = show(&cluster, &script) => shown,
+            shown = show(&cluster, &script, recorder) => shown,
             // Watching is over: nothing has gone wrong.
             name = interrupted() => {
                 writeln!(std::io::stdout(), "\nstopped by {}", name?)?;
@@ -105,7 +111,7 @@ fn introduce(cluster: &EmbeddedCluster, args: &DemoArgs, checkpoints: &str) -> a
     Ok(())
 }
 
-async fn show(cluster: &EmbeddedCluster, script: &str) -> anyhow::Result<()> {
+async fn show(cluster: &EmbeddedCluster, script: &str, recorder: PrometheusHandle) -> anyhow::Result<()> {
     let mut session = cluster.sql(hurtig::Configuration::default())?;
     let mut query = None;
     for statement in split_script(script) {
@@ -117,7 +123,7 @@ async fn show(cluster: &EmbeddedCluster, script: &str) -> anyhow::Result<()> {
     }
     let reason = "the script must end with a query";
     let mut query = query.ok_or_else(|| Error::new(ErrorKind::Validation, reason))?;
-    let mut view = View::new(&query);
+    let mut view = View::new(&query, recorder);
     let mut tick = tokio::time::interval(REFRESH);
     loop {
         tokio::select! {
@@ -134,9 +140,10 @@ async fn show(cluster: &EmbeddedCluster, script: &str) -> anyhow::Result<()> {
 
 /// The live view: on a terminal the newest rows and a line of figures, redrawn; else plain rows.
 struct View {
+    recorder: PrometheusHandle,
     renderer: TableRenderer,
     live: bool,
-    lines: std::collections::VecDeque<String>,
+    lines: VecDeque<String>,
     header: Vec<String>,
     drawn: usize,
     result_rows: u64,
@@ -147,19 +154,20 @@ struct View {
 #[derive(Default)]
 struct Figures {
     rows_read: u64,
-    rate: f64,
-    at: Option<Instant>,
+    /// Counts of the last seconds, for the rate.
+    history: VecDeque<(Instant, u64)>,
     watermark_ms: Option<i64>,
     checkpoints: u64,
     checkpoint_bytes: u64,
 }
 
 impl View {
-    fn new(query: &QueryResult) -> View {
+    fn new(query: &QueryResult, recorder: PrometheusHandle) -> View {
         View {
+            recorder,
             renderer: TableRenderer::new(query.schema.clone(), query.changelog != ChangelogMode::Append),
             live: std::io::stdout().is_terminal(),
-            lines: std::collections::VecDeque::new(),
+            lines: VecDeque::new(),
             header: Vec::new(),
             drawn: 0,
             result_rows: 0,
@@ -189,13 +197,12 @@ impl View {
     async fn figures(&mut self, job: &hurtig::client::JobHandle) -> anyhow::Result<()> {
         let details = job.describe().await?;
         let figures = &mut self.figures;
-        let sources = details.vertices.iter().filter(|v| v.name.starts_with("Source"));
-        let read: u64 = sources.flat_map(|v| &v.subtasks).map(|s| s.records_out.max(s.records_in)).sum();
-        let now = Instant::now();
-        if let Some(before) = figures.at.filter(|at| now > *at) {
-            figures.rate = read.saturating_sub(figures.rows_read) as f64 / (now - before).as_secs_f64();
+        // A task that has ended is counted no more: what was counted stays.
+        figures.rows_read = figures.rows_read.max(rows_read(&self.recorder.render()));
+        figures.history.push_back((Instant::now(), figures.rows_read));
+        while figures.history.front().is_some_and(|(at, _)| at.elapsed() > RATE_WINDOW) {
+            figures.history.pop_front();
         }
-        (figures.rows_read, figures.at) = (read, Some(now));
         let marks = details.vertices.iter().flat_map(|v| &v.subtasks).map(|s| s.watermark_ms);
         figures.watermark_ms = marks.filter(|&w| w != i64::MIN && w != i64::MAX).min().or(figures.watermark_ms);
         if let Some(status) = &details.status {
@@ -207,11 +214,15 @@ impl View {
 
     fn status_line(&self) -> String {
         let f = &self.figures;
+        let rate = match (f.history.front(), f.history.back()) {
+            (Some((from, first)), Some((to, last))) if to > from => (last - first) as f64 / (*to - *from).as_secs_f64(),
+            _ => 0.0,
+        };
         let watermark = f.watermark_ms.and_then(chrono::DateTime::from_timestamp_millis);
         let watermark = watermark.map_or_else(|| "none".to_owned(), |t| t.format("%Y-%m-%d %H:%M").to_string());
         format!(
             "{} rows read, {:.0} rows/s, watermark {watermark}, {} windows, {} checkpoints",
-            f.rows_read, f.rate, self.result_rows, f.checkpoints
+            f.rows_read, rate, self.result_rows, f.checkpoints
         )
     }
 
@@ -240,5 +251,29 @@ impl View {
         writeln!(out, "{} checkpoints, the last of {}", f.checkpoints, bytes_text(f.checkpoint_bytes))?;
         writeln!(out, "peak memory {}", bytes_text(peak_memory()))?;
         Ok(())
+    }
+}
+
+/// Rows that the sources have emitted, by the figures of their operators.
+fn rows_read(metrics: &str) -> u64 {
+    let of_source = |line: &&str| {
+        line.starts_with("flink_taskmanager_job_task_operator_numRecordsOut{")
+            && line.contains("operator_name=\"Source")
+    };
+    let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
+    metrics.lines().filter(of_source).filter_map(value).sum::<f64>() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_rows_of_sources_are_counted() {
+        let metrics = "# TYPE flink_taskmanager_job_task_operator_numRecordsOut gauge\n\
+            flink_taskmanager_job_task_operator_numRecordsOut{operator_name=\"Source: a\",subtask_index=\"0\"} 20\n\
+            flink_taskmanager_job_task_operator_numRecordsOut{operator_name=\"Source: a\",subtask_index=\"1\"} 22\n\
+            flink_taskmanager_job_task_operator_numRecordsOut{operator_name=\"Calc\",subtask_index=\"0\"} 7\n";
+        assert_eq!(rows_read(metrics), 42);
     }
 }

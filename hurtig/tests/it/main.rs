@@ -2,6 +2,7 @@
 //! own, stopped by their pids.
 
 mod bad_input;
+mod commands;
 mod embedded;
 mod exchange;
 mod harness;
