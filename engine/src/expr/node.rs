@@ -129,7 +129,7 @@ impl PhysicalExpr for KernelExpr {
 
 /// AND or OR in three-valued logic. With `lazy` the right side is evaluated only for rows that the
 /// left side does not decide, so that it cannot fail there.
-#[derive(Debug, Clone, Eq, Hash)]
+#[derive(Debug, Clone, Eq)]
 pub(crate) struct LogicExpr {
     pub and: bool,
     pub lazy: bool,
@@ -140,6 +140,14 @@ pub(crate) struct LogicExpr {
 impl PartialEq for LogicExpr {
     fn eq(&self, other: &Self) -> bool {
         (self.and, self.lazy) == (other.and, other.lazy) && self.left.eq(&other.left) && self.right.eq(&other.right)
+    }
+}
+
+impl Hash for LogicExpr {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.and, self.lazy).hash(state);
+        self.left.hash(state);
+        self.right.hash(state);
     }
 }
 

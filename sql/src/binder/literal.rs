@@ -45,7 +45,7 @@ pub(super) fn string(text: &str) -> Expr {
 /// `x'0102'`.
 pub(super) fn hex(text: &str) -> Result<Expr, SqlError> {
     let bad = || SqlError::validation(format!("x'{text}' is no binary literal: it needs pairs of hexadecimal digits"));
-    if text.len() % 2 != 0 || !text.is_ascii() {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return Err(bad());
     }
     let bytes = (0..text.len() / 2)
@@ -232,13 +232,12 @@ fn day_time(body: &str, leading: &str, last: Option<&str>, most: usize) -> Optio
     }
     let mut rest = body;
     let mut millis = 0;
-    for at in from..=to {
-        let separator = if UNITS[at] == "DAY" { ' ' } else { ':' };
+    for (at, unit) in UNITS.iter().enumerate().take(to + 1).skip(from) {
+        let separator = if *unit == "DAY" { ' ' } else { ':' };
         let (part, after) = if at == to { (rest, "") } else { rest.split_once(separator)? };
-        let (whole, fraction) =
-            if UNITS[at] == "SECOND" { part.split_once('.').unwrap_or((part, "")) } else { (part, "") };
+        let (whole, fraction) = if *unit == "SECOND" { part.split_once('.').unwrap_or((part, "")) } else { (part, "") };
         let value = digits(whole, if at == from { most } else { 2 })?;
-        let limit = match UNITS[at] {
+        let limit = match *unit {
             "HOUR" => 24,
             "DAY" => i64::MAX,
             _ => 60,
@@ -246,7 +245,7 @@ fn day_time(body: &str, leading: &str, last: Option<&str>, most: usize) -> Optio
         if at > from && value >= limit {
             return None;
         }
-        millis += value * unit_millis(UNITS[at])?;
+        millis += value * unit_millis(unit)?;
         if !fraction.is_empty() {
             millis += digits(&format!("{fraction:0<9}"), 9)? / 1_000_000;
         }

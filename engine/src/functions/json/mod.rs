@@ -62,10 +62,11 @@ enum Lookup {
     Error,
 }
 
+/// What each row's path leads to, and whether the path is lax; `None` where an argument is NULL.
+type Lookups = Vec<Option<(Lookup, bool)>>;
+
 /// The path of each row, read once when it is a literal.
-fn lookups(
-    call: &Call<'_>,
-) -> impl Fn(&[Value], usize) -> Result<Vec<Option<(Lookup, bool)>>> + Send + Sync + 'static + use<> {
+fn lookups(call: &Call<'_>) -> impl Fn(&[Value], usize) -> Result<Lookups> + Send + Sync + 'static + use<> {
     let literal = call.text(1).map(Path::parse);
     move |values, rows| {
         let documents = argument(values, 0)?.view::<StringArray>()?;
