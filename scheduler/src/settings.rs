@@ -16,8 +16,12 @@ pub struct JobSettings {
     pub full_failover: bool,
     /// How long the job waits for missing slots before it fails.
     pub slot_wait_ms: u64,
-    /// How long a restarting job waits for lost slots before it takes fewer.
+    /// The job may run with less parallelism than planned.
+    pub adaptive: bool,
+    /// How long slots are missing before an adaptive job takes fewer.
     pub stabilization_ms: u64,
+    /// How long an adaptive job runs before it restarts to use more slots.
+    pub cooldown_ms: u64,
     /// Failures that are remembered.
     pub failure_history: usize,
     /// Bytes of released result rows that may wait for the client.
@@ -103,6 +107,8 @@ impl JobSettings {
             checkpoints,
             full_failover: configuration.choice(&keys::FAILOVER_STRATEGY)? == Some("full"),
             slot_wait_ms: duration(configuration, wait)?,
+            adaptive: configuration.choice(&keys::JOBMANAGER_SCHEDULER)? == Some("Adaptive"),
+            cooldown_ms: duration(configuration, &keys::SCALING_COOLDOWN)?,
             stabilization_ms: duration(configuration, &keys::RESOURCE_STABILIZATION_TIMEOUT)?,
             failure_history: 16,
             collect_buffer_bytes: configuration.memory_bytes(&keys::COLLECT_BUFFER)?.unwrap_or(64 << 20),

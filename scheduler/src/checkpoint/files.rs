@@ -37,10 +37,17 @@ impl CompletedCheckpoint {
         }
     }
 
-    /// The state of one subtask.
-    pub fn subtask(&self, vertex: &str, subtask: u32) -> Option<&v1::SubtaskSnapshot> {
-        let vertex = self.metadata.vertices.iter().find(|v| v.vertex_id == vertex)?;
-        vertex.subtasks.iter().find(|s| s.subtask == subtask)
+    /// What subtask `subtask` of `parallelism` takes over: its own state, or at another parallelism
+    /// that of all, of which it picks its part.
+    pub fn for_subtask(&self, vertex: &str, subtask: u32, parallelism: u32) -> Vec<v1::SubtaskSnapshot> {
+        let Some(vertex) = self.metadata.vertices.iter().find(|v| v.vertex_id == vertex) else { return Vec::new() };
+        let equal = vertex.parallelism == parallelism;
+        vertex.subtasks.iter().filter(|s| !equal || s.subtask == subtask).cloned().collect()
+    }
+
+    /// The parallelism at which a vertex was when the checkpoint was taken; 0: it is not in it.
+    pub fn parallelism(&self, vertex: &str) -> u32 {
+        self.metadata.vertices.iter().find(|v| v.vertex_id == vertex).map_or(0, |v| v.parallelism)
     }
 
     /// URIs of the state objects that it refers to.

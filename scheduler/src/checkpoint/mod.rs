@@ -143,6 +143,7 @@ pub struct CheckpointCoordinator {
     all_sources_ended: bool,
     last_completed: bool,
     ended: Option<EndState>,
+    deposed: bool,
     stats: CheckpointStats,
     transitions: BTreeMap<(CheckpointPhase, CheckpointPhase), u64>,
     actions: Vec<CheckpointAction>,
@@ -180,6 +181,7 @@ impl CheckpointCoordinator {
             all_sources_ended: false,
             last_completed: false,
             ended: None,
+            deposed: false,
             stats: CheckpointStats::default(),
             transitions: BTreeMap::new(),
             actions: Vec::new(),
@@ -514,7 +516,7 @@ impl CheckpointCoordinator {
             (Retention::RetainOnCancellation, "CANCELED" | "FAILED") | (Retention::DeleteOnCancellation, "FAILED")
         );
         let usable = self.enabled() && self.opening.is_open();
-        self.ended = Some(EndState { status: status.to_owned(), keep, swapped: !usable });
+        self.ended = Some(EndState { status: status.to_owned(), keep, swapped: !usable || self.deposed });
         self.swap_end();
     }
 
@@ -540,7 +542,8 @@ impl CheckpointCoordinator {
     }
 
     fn delete(&mut self, objects: Vec<String>) {
-        if !objects.is_empty() {
+        // The checkpoint under way may have become the truth before someone else took over.
+        if !objects.is_empty() && !self.deposed {
             self.call(Purpose::Delete, StorageRequest::Delete { objects });
         }
     }
@@ -587,6 +590,7 @@ impl CheckpointCoordinator {
         match (purpose, outcome) {
             (Some(HeadPurpose::Publish(completed)), HeadOutcome::Swapped) => self.published(*completed, now),
             (Some(HeadPurpose::Publish(_)), outcome) => {
+                self.deposed |= outcome == HeadOutcome::Deposed;
                 self.move_pending(CheckpointPhase::Aborted);
                 let reason = match &outcome {
                     HeadOutcome::Failed(error) => format!("HEAD cannot be written: {error}"),
@@ -613,6 +617,7 @@ impl CheckpointCoordinator {
     fn deposed_if(&mut self, outcome: &HeadOutcome) {
         if *outcome == HeadOutcome::Deposed {
             // Nothing may be written or deleted any more.
+            self.deposed = true;
             self.ended = Some(EndState { status: String::new(), keep: true, swapped: true });
             self.actions.push(CheckpointAction::Deposed);
         }

@@ -42,7 +42,10 @@ impl JobMaster {
                 self.fail_before_deployment(message, pool, now);
             }
             CheckpointAction::Trigger(trigger) => self.trigger(trigger),
-            CheckpointAction::Completed { id } => self.on_checkpoint_completed(id, now),
+            CheckpointAction::Completed { id } => {
+                self.on_checkpoint_completed(id, now);
+                self.rescale_up(pool, now);
+            }
             CheckpointAction::Aborted { id } => {
                 self.pending_local_state.clear();
                 let aborted = internal::CheckpointAborted { job_id: self.id.as_str().into(), checkpoint_id: id };

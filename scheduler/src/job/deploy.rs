@@ -40,7 +40,7 @@ impl JobMaster {
         if self.checkpoints.in_doubt() {
             return;
         }
-        if self.global_restart && !self.restart_coordinators(now) {
+        if self.global_restart && !self.restart_coordinators(pool, now) {
             return;
         }
         let waited = |(region, time): (&usize, &i64)| (*time == i64::MIN).then_some(*region);
@@ -68,10 +68,11 @@ impl JobMaster {
     }
 
     /// Once all tasks have ended, puts the coordinators back to the checkpoint. False: not yet.
-    fn restart_coordinators(&mut self, now: i64) -> bool {
+    fn restart_coordinators(&mut self, pool: &mut SlotPool, now: i64) -> bool {
         if self.any_live() {
             return false;
         }
+        self.finish_rescaling(pool);
         self.global_restart = false;
         if let Err(error) = self.start_coordinators(now) {
             self.fail_job(&error, now);
@@ -93,7 +94,14 @@ impl JobMaster {
 
     fn wait_for_slots(&mut self, pool: &mut SlotPool, now: i64) {
         let since = *self.slots_missing_since_ms.get_or_insert(now);
-        if now < since.saturating_add(self.settings.slot_wait_ms as i64) {
+        if self.rescale_down(since, pool, now) {
+            return;
+        }
+        let waited = now.saturating_sub(since).max(0) as u64;
+        let (stabilization, wait) = (self.settings.stabilization_ms, self.settings.slot_wait_ms);
+        self.next_slot_deadline_ms =
+            if self.settings.adaptive && waited < stabilization { stabilization.min(wait) } else { wait };
+        if waited < wait {
             return;
         }
         let needed = self.slots_needed();
@@ -216,8 +224,8 @@ impl JobMaster {
             outputs: edges().filter(|(_, e)| e.from == vertex).map(|(i, e)| self.output(i, e, subtask, pool)).collect(),
             configuration: plan.configuration.as_map().clone(),
             restore_checkpoint_id: latest.map_or(0, |latest| latest.id),
-            restore: latest.and_then(|latest| latest.subtask(&v.id, subtask)).cloned().into_iter().collect(),
-            restore_parallelism: latest.map_or(0, |_| v.parallelism),
+            restore: latest.map(|latest| latest.for_subtask(&v.id, subtask, v.parallelism)).unwrap_or_default(),
+            restore_parallelism: latest.map_or(0, |latest| latest.parallelism(&v.id)),
             checkpoint_directory: if self.checkpoints.enabled() {
                 self.checkpoint_directory.clone()
             } else {

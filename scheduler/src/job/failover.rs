@@ -104,7 +104,7 @@ impl JobMaster {
         }
     }
 
-    fn restart_regions(&mut self, regions: &[usize], not_before_ms: i64, now: i64) {
+    pub(super) fn restart_regions(&mut self, regions: &[usize], not_before_ms: i64, now: i64) {
         self.checkpoints.suspend("a task has failed");
         for &region in regions {
             self.restarting.insert(region, not_before_ms);
@@ -160,6 +160,7 @@ impl JobMaster {
         self.checkpoints.suspend("the job is being stopped");
         self.restarting.clear();
         self.global_restart = false;
+        self.rescaling = None;
         self.slots_missing_since_ms = None;
         for task in 0..self.executions.len() {
             self.cancel_task(task);

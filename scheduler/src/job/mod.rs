@@ -11,6 +11,7 @@
 //! | `deploy` | slots, and what each task is told |
 //! | `tasks` | messages of TaskManagers, fencing |
 //! | `failover` | failures, restarts, cancelling |
+//! | `rescale` | other parallelism than planned |
 //! | `checkpoints` | carrying out what the checkpoint coordinator wants |
 //! | [`hosted`] | operator coordinators |
 //! | [`collect`] | result rows |
@@ -21,6 +22,7 @@ pub mod collect;
 mod deploy;
 mod failover;
 pub mod hosted;
+mod rescale;
 pub mod state;
 mod status;
 mod tasks;
@@ -201,6 +203,8 @@ pub struct Counters {
     pub stale_messages: u64,
     /// Deployments of a region with a checkpoint.
     pub regions_restored: u64,
+    /// Changes of the parallelism.
+    pub rescales: u64,
     /// Transitions of the job.
     pub job: BTreeMap<(JobState, JobState), u64>,
     /// Transitions of executions.
@@ -211,13 +215,24 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct JobMaster {
     id: JobId,
+    /// As submitted; the topology may be narrower.
+    planned: JobPlan,
     topology: Topology,
+    /// The plan to change to once all tasks have ended.
+    rescaling: Option<JobPlan>,
+    /// Something has become possible in the state that the job is in already.
+    advance_again: bool,
+    /// Last attempt numbers by vertex and subtask, over changes of parallelism.
+    attempts: BTreeMap<(usize, u32), u32>,
+    running_since_ms: i64,
     settings: JobSettings,
     state: JobState,
     executions: Vec<Execution>,
     slots: BTreeMap<SlotKey, SlotId>,
     /// Since when the job waits for slots.
     slots_missing_since_ms: Option<i64>,
+    /// When to look again, from then on.
+    next_slot_deadline_ms: u64,
     /// Regions to be deployed again, each not before a time.
     restarting: BTreeMap<usize, i64>,
     /// All regions restart and the coordinators with them.
@@ -252,6 +267,7 @@ impl JobMaster {
     /// A job that has not started.
     pub fn new(submission: Submission, now: i64) -> Self {
         let Submission { job, plan, settings, coordinators, checkpoint_directory, seed } = submission;
+        let planned = plan.clone();
         let topology = Topology::new(plan);
         let hold_rows = settings.checkpoints.interval_ms.is_some();
         JobMaster {
@@ -265,12 +281,18 @@ impl JobMaster {
                 checkpoint_directory.clone(),
             ),
             id: job,
+            planned,
             topology,
+            rescaling: None,
+            advance_again: false,
+            attempts: BTreeMap::new(),
+            running_since_ms: 0,
             settings,
             checkpoint_directory,
             state: JobState::Created,
             slots: BTreeMap::new(),
             slots_missing_since_ms: None,
+            next_slot_deadline_ms: 0,
             restarting: BTreeMap::new(),
             global_restart: false,
             local_state: BTreeMap::new(),
@@ -306,7 +328,11 @@ impl JobMaster {
             JobEvent::TaskManagerLost { session, resource_id, reason } => {
                 self.on_taskmanager_lost(session, &resource_id, &reason, now);
             }
-            JobEvent::SlotsAdded => {}
+            JobEvent::SlotsAdded => {
+                if !self.checkpoints.enabled() {
+                    self.rescale_up(pool, now);
+                }
+            }
             JobEvent::Storage { ticket, reply } => self.checkpoints.on_reply(ticket, reply, now),
             JobEvent::Discovered { operator_uid, incarnation, splits } => {
                 let wanted = self.coordinators.discovered(&operator_uid, incarnation, splits, now);
@@ -349,7 +375,7 @@ impl JobMaster {
     /// When [`JobEvent::Tick`] is due.
     pub fn deadline(&self) -> Option<i64> {
         let restart = self.restarting.values().copied().filter(|&time| time > i64::MIN).min();
-        let slots = self.slots_missing_since_ms.map(|since| since.saturating_add(self.settings.slot_wait_ms as i64));
+        let slots = self.slots_missing_since_ms.map(|since| since.saturating_add(self.next_slot_deadline_ms as i64));
         if self.state.is_terminal() {
             return self.checkpoints.deadline();
         }
@@ -372,7 +398,8 @@ impl JobMaster {
                 JobState::Failing if !self.any_live() => self.end(JobState::Failed, pool, now),
                 _ => {}
             }
-            if self.state.is_terminal() || (self.state == before && self.checkpoints_quiet()) {
+            let again = std::mem::take(&mut self.advance_again);
+            if self.state.is_terminal() || (self.state == before && self.checkpoints_quiet() && !again) {
                 break;
             }
         }
@@ -383,6 +410,7 @@ impl JobMaster {
             return;
         }
         self.transition(JobState::Running, now);
+        self.running_since_ms = now;
         let delay = self.initial_checkpoint_delay();
         self.checkpoints.start(now, delay);
         self.update_sources_ended(now);

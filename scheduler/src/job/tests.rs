@@ -579,3 +579,39 @@ fn cancelling_takes_back_slots_and_old_spellings_of_keys_work() {
     assert_eq!(bench.job.restart.name(), "fixed-delay");
     assert_eq!(JobSettings::read(&Configuration::default()).unwrap().checkpoints.interval_ms, None);
 }
+
+#[test]
+fn an_adaptive_job_takes_the_slots_that_there_are_and_more_when_they_come() {
+    let adaptive: &[(&str, &str)] =
+        &[("jobmanager.scheduler", "adaptive"), ("restart-strategy.exponential-delay.max-backoff", "1 s")];
+    let mut bench = Bench::new(exchange(), &[CHECKPOINTS, adaptive].concat(), &[1, 1]);
+    bench.all_run();
+    let id = bench.checkpoint();
+    bench.lose(1);
+    for task in bench.all_tasks() {
+        bench.state(task, "CANCELED");
+    }
+    bench.at(bench.now + 2_000);
+    assert!(bench.deployments().is_empty(), "the slot may come back");
+    bench.at(bench.now + 10_000);
+    let deployments = bench.deployments();
+    let widths: Vec<_> = deployments.iter().map(|d| (d.parallelism, d.restore_parallelism, d.restore.len())).collect();
+    assert_eq!(widths, [(1, 2, 2), (1, 2, 2)]);
+    assert!(deployments.iter().all(|d| d.restore_checkpoint_id == id && d.attempt.as_ref().unwrap().attempt == 1));
+    bench.all_run();
+    bench.pool.register(SessionId(9), taskmanager("new", 1));
+    bench.event(JobEvent::SlotsAdded);
+    bench.at(bench.now + 31_000);
+    let next = bench.job.checkpoints.pending_id().unwrap();
+    for task in bench.all_tasks() {
+        bench.ack(task, next);
+    }
+    for task in bench.all_tasks() {
+        bench.state(task, "CANCELED");
+    }
+    let deployments = bench.deployments();
+    let again: Vec<_> = deployments.iter().map(|d| (d.parallelism, d.restore_checkpoint_id)).collect();
+    assert_eq!(again, [(2, next); 4]);
+    let attempts: Vec<_> = bench.job.executions.iter().map(|e| e.attempt).collect();
+    assert_eq!(attempts, [2, 1, 2, 1]);
+}

@@ -112,6 +112,11 @@ impl Driver {
 
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>, mut stop: watch::Receiver<bool>) {
         loop {
+            let deadline = self.master.deadline().unwrap_or(i64::MAX);
+            if deadline <= self.clock.now_ms() {
+                // Before the next command: a flood of result rows must not hold up heartbeats.
+                self.event(Event::Tick);
+            }
             let wake = self.clock.instant(self.master.deadline().unwrap_or(i64::MAX));
             tokio::select! {
                 biased;
@@ -121,7 +126,7 @@ impl Driver {
                     None => break,
                 },
                 Some(_) = self.calls.join_next() => {}
-                () = tokio::time::sleep_until(wake) => self.event(Event::Tick),
+                () = tokio::time::sleep_until(wake) => {}
             }
         }
         // Streams end, and with them the services.
@@ -152,8 +157,12 @@ impl Driver {
         if let Event::Disconnected { session, .. } = &event {
             self.sessions.remove(session);
         }
+        let slots = self.master.pool().total();
         let actions = self.master.handle(event, self.clock.now_ms());
         self.carry_out(actions);
+        if self.master.pool().total() != slots {
+            self.publish_cluster_metrics();
+        }
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) {
@@ -173,7 +182,6 @@ impl Driver {
                 Action::Job { job, action } => self.carry_out_job(&job, action),
             }
         }
-        self.publish_cluster_metrics();
     }
 
     fn carry_out_job(&mut self, job: &JobId, action: JobAction) {
@@ -235,6 +243,7 @@ impl Driver {
             });
         }
         parts.status.send_replace(status);
+        self.publish_cluster_metrics();
     }
 
     fn publish_cluster_metrics(&self) {
@@ -252,6 +261,8 @@ impl Driver {
         let rows = collects.then(|| Arc::new(CollectQueue::default()));
         let metrics = JobMetrics::new(&job, &submission.plan.name);
         self.jobs.insert(job.clone(), JobParts { storage, status: watch::Sender::default(), rows, metrics });
+        // Jobs that ended long ago are forgotten.
+        self.jobs.retain(|id, _| *id == job || self.master.find(id.as_str()).is_ok());
         let (created, actions) = self.master.submit(submission, self.clock.now_ms());
         self.carry_out(actions);
         self.publish(&job);

@@ -25,6 +25,8 @@ pub struct Report {
     pub restarts: u64,
     /// A region restarted while another one ran on.
     pub region_only: bool,
+    /// The job ran at less parallelism than planned.
+    pub rescaled: bool,
     /// The state in which the job ended.
     pub end: Option<JobState>,
     /// Transitions of the job.
@@ -43,6 +45,7 @@ pub struct Coverage {
     restored: u64,
     refused_stale: u64,
     region_only: u64,
+    rescaled: u64,
     checkpoints: u64,
     restarts: u64,
     ends: BTreeMap<JobState, u64>,
@@ -62,6 +65,7 @@ impl Coverage {
         self.restored += u64::from(report.restored);
         self.refused_stale += u64::from(report.refused_stale);
         self.region_only += u64::from(report.region_only);
+        self.rescaled += u64::from(report.rescaled);
         self.checkpoints += report.checkpoints;
         self.restarts += report.restarts;
         if let Some(end) = report.end {
@@ -83,6 +87,7 @@ impl Coverage {
         share("restore from a checkpoint after a failure", self.restored, 60);
         share("refuse a message of a stale attempt", self.refused_stale, 20);
         share("restart a region while others run", self.region_only, 10);
+        share("change the parallelism", self.rescaled, 3);
         missing.extend(rare("job", JobState::TRANSITIONS, &self.job));
         missing.extend(rare("execution", ExecutionState::TRANSITIONS, &self.executions));
         missing.extend(rare("checkpoint", CheckpointPhase::TRANSITIONS, &self.phases));
@@ -116,6 +121,7 @@ impl fmt::Display for Coverage {
         writeln!(f, "restored from a checkpoint after a failure: {} %", percent(self.restored))?;
         writeln!(f, "refused a message of a stale attempt: {} %", percent(self.refused_stale))?;
         writeln!(f, "restarted a region while others ran on: {} %", percent(self.region_only))?;
+        writeln!(f, "changed the parallelism: {} %", percent(self.rescaled))?;
         writeln!(f, "checkpoints completed {}, restarts {}", self.checkpoints, self.restarts)?;
         writeln!(f, "ends {:?}", self.ends)?;
         for ((from, to), count) in &self.job {

@@ -78,12 +78,12 @@ impl Scenario {
         match special {
             1..=3 => configuration.set("slot.request.timeout", "8 s"),
             4 | 5 => faults.push((rng.random_range(700..5_000), Fault::Cancel)),
-            6..=10 => configuration.set("slot.request.timeout", "4 s"),
-            11..=14 => faults.push((rng.random_range(0..200), Fault::Cancel)),
-            15 | 16 => faults.push((rng.random_range(200..900), Fault::Cancel)),
-            17..=22 => faults.push((faults[0].0 + rng.random_range(100..2_500), Fault::Cancel)),
-            23..=26 => faults.push((rng.random_range(3_000..faults_end_ms), Fault::Usurp)),
-            27 | 28 => configuration.set("restart-strategy.type", "none"),
+            6..=12 => configuration.set("slot.request.timeout", "4 s"),
+            13..=15 => faults.push((rng.random_range(0..200), Fault::Cancel)),
+            16 | 17 => faults.push((rng.random_range(200..900), Fault::Cancel)),
+            18..=23 => faults.push((faults[0].0 + rng.random_range(100..2_500), Fault::Cancel)),
+            24..=27 => faults.push((rng.random_range(3_000..faults_end_ms), Fault::Usurp)),
+            28 => configuration.set("restart-strategy.type", "none"),
             29 | 30 => faults.clear(),
             _ => {}
         }
@@ -140,6 +140,11 @@ fn settings(rng: &mut ChaCha8Rng, checkpointing: bool) -> Configuration {
             set("restart-strategy.failure-rate.max-failures-per-interval", rng.random_range(2..=8).to_string());
         }
         _ => set("restart-strategy.exponential-delay.max-backoff", "5 s".into()),
+    }
+    if rng.random_bool(0.35) {
+        set("jobmanager.scheduler", "Adaptive".into());
+        set("jobmanager.adaptive-scheduler.resource-stabilization-timeout", "2 s".into());
+        set("jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling", "3 s".into());
     }
     if rng.random_bool(0.15) {
         set("jobmanager.execution.failover-strategy", "full".into());

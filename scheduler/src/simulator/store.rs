@@ -54,8 +54,8 @@ impl Store {
     }
 }
 
-/// (vertex, subtask, attempt, checkpoint): the name of a transaction in the outside world.
-type TransactionName = (String, u32, u32, u64);
+/// (vertex, (subtask, attempt), checkpoint): the name of a transaction in the outside world.
+type TransactionName = (String, (u32, u32), u64);
 
 /// What the sinks of a job have committed.
 #[derive(Debug, Default)]
@@ -71,7 +71,7 @@ impl Ledger {
     /// # Errors
     /// Records would become visible twice.
     pub fn commit(&mut self, task: &TaskId, transaction: &Transaction) -> Result<(), String> {
-        let name = (task.vertex.clone(), task.subtask, transaction.attempt, transaction.checkpoint);
+        let name = (task.vertex.clone(), transaction.writer, transaction.checkpoint);
         if let Some(committed) = self.transactions.get(&name) {
             let same = *committed == transaction.records;
             return if same { Ok(()) } else { Err(format!("transaction {name:?} has two contents")) };

@@ -55,8 +55,8 @@ pub enum Element {
     EndOfPartition,
 }
 
-/// (edge, producer subtask, producer attempt, consumer subtask, consumer attempt)
-pub type ChannelId = (String, u32, u32, u32, u32);
+/// (number of the edge, producer subtask, producer attempt, consumer subtask, consumer attempt)
+pub type ChannelId = (u32, u32, u32, u32, u32);
 
 /// Everything in flight between tasks.
 pub type Channels = BTreeMap<ChannelId, VecDeque<Element>>;
@@ -65,8 +65,8 @@ pub type Channels = BTreeMap<ChannelId, VecDeque<Element>>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
     pub checkpoint: u64,
-    /// The attempt that wrote it; with the rest its name in the outside world.
-    pub attempt: u32,
+    /// Subtask and attempt that wrote it; with the checkpoint its name in the outside world.
+    pub writer: (u32, u32),
     pub records: Vec<Records>,
 }
 
@@ -159,7 +159,11 @@ impl Task {
         let id = TaskId::of(deployment.attempt.as_ref().unwrap_or(&internal::AttemptId::default()));
         let restored = deployment.restore.first();
         let shell = restored.is_some_and(|snapshot| snapshot.finished);
-        let mut state = restored.map(decode).unwrap_or_default();
+        let mut state = if restored.is_some() && deployment.restore_parallelism != deployment.parallelism {
+            deal(&deployment.restore, id.subtask, deployment.parallelism)
+        } else {
+            restored.map(decode).unwrap_or_default()
+        };
         state.attempt = id.attempt;
         let is_sink = deployment.outputs.is_empty();
         let commits = std::mem::take(&mut state.transactions);
@@ -185,7 +189,7 @@ impl Task {
             end_checkpoint: shell.then_some(0),
             finished: false,
             split_records,
-            base: restored.map(files_of).unwrap_or_default(),
+            base: deployment.restore.iter().flat_map(files_of).collect(),
             uploaded: BTreeMap::new(),
         };
         (task, commits.into_iter().map(|transaction| Effect::Commit { transaction, by: restore_id }).collect())
@@ -266,7 +270,7 @@ impl Task {
         let unread =
             self.state.splits.iter().find(|(_, (next, end))| next < end).map(|(split, range)| (*split, *range));
         if let Some((split, (next, end))) = unread {
-            let to = (next + rng.random_range(1..=12)).min(end);
+            let to = (next + rng.random_range(1..=18)).min(end);
             self.state.splits.insert(split, (to, end));
             let mut from = next;
             while from < to {
@@ -347,7 +351,7 @@ impl Task {
         self.broadcast(Element::Barrier(checkpoint), channels);
         if self.is_sink {
             let records = std::mem::take(&mut self.open);
-            self.state.transactions.push(Transaction { checkpoint, attempt: self.id.attempt, records });
+            self.state.transactions.push(Transaction { checkpoint, writer: self.writer(), records });
         }
         if self.ended {
             self.end_checkpoint.get_or_insert(checkpoint);
@@ -370,7 +374,7 @@ impl Task {
             let records = std::mem::take(&mut self.open);
             // Those of savepoints, and the rest.
             let mut transactions = std::mem::take(&mut self.state.transactions);
-            transactions.push(Transaction { checkpoint: 0, attempt: self.id.attempt, records });
+            transactions.push(Transaction { checkpoint: 0, writer: self.writer(), records });
             effects.extend(transactions.into_iter().map(|transaction| Effect::Commit { transaction, by: 0 }));
             self.finish(channels, effects);
         }
@@ -384,31 +388,67 @@ impl Task {
         }
     }
 
+    fn writer(&self) -> (u32, u32) {
+        (self.id.subtask, self.id.attempt)
+    }
+
     fn send(&self, records: Records, channels: &mut Channels) {
         for output in &self.outputs {
             let target = if output.keyed { (u64::from(records.split) + records.from / 4) as usize } else { 0 };
             if let Some(channel) = output.channels.get(target % output.channels.len().max(1)) {
-                channels.entry(channel.clone()).or_default().push_back(Element::Records(records));
+                channels.entry(*channel).or_default().push_back(Element::Records(records));
             }
         }
     }
 
     fn broadcast(&self, element: Element, channels: &mut Channels) {
         for channel in self.outputs.iter().flat_map(|output| &output.channels) {
-            channels.entry(channel.clone()).or_default().push_back(element);
+            channels.entry(*channel).or_default().push_back(element);
         }
     }
+}
+
+/// The part of `subtask` of what tasks at another parallelism have left.
+fn deal(restore: &[v1::SubtaskSnapshot], subtask: u32, parallelism: u32) -> TaskState {
+    let mut state = TaskState::default();
+    let mut nth = 0;
+    for old in restore.iter().map(decode) {
+        for (split, range) in old.splits {
+            nth += 1;
+            if nth % parallelism == subtask {
+                state.splits.insert(split, range);
+            }
+        }
+        if subtask == 0 {
+            for (split, count) in old.seen {
+                *state.seen.entry(split).or_default() += count;
+            }
+            state.transactions.extend(old.transactions);
+        }
+    }
+    state
 }
 
 fn inputs(deployment: &internal::TaskDeployment, id: &TaskId) -> Vec<Input> {
     let channels = deployment.inputs.iter().flat_map(|gate| gate.channels.iter().map(move |c| (gate, c)));
     let input = |(gate, channel): (&internal::InputGate, &internal::InputChannel)| Input {
-        channel: (gate.edge_id.clone(), channel.producer_subtask, channel.producer_attempt, id.subtask, id.attempt),
+        channel: (
+            edge_number(&gate.edge_id),
+            channel.producer_subtask,
+            channel.producer_attempt,
+            id.subtask,
+            id.attempt,
+        ),
         aligned: false,
         ended: false,
         closed: false,
     };
     channels.map(input).collect()
+}
+
+/// Edges of the simulator's plans are called e0, e1, ...
+fn edge_number(id: &str) -> u32 {
+    id.get(1..).and_then(|number| number.parse().ok()).unwrap_or(u32::MAX)
 }
 
 fn outputs(deployment: &internal::TaskDeployment, id: &TaskId) -> Vec<Output> {
@@ -417,7 +457,7 @@ fn outputs(deployment: &internal::TaskDeployment, id: &TaskId) -> Vec<Output> {
         channels: edge
             .channels
             .iter()
-            .map(|c| (edge.edge_id.clone(), id.subtask, id.attempt, c.consumer_subtask, c.consumer_attempt))
+            .map(|c| (edge_number(&edge.edge_id), id.subtask, id.attempt, c.consumer_subtask, c.consumer_attempt))
             .collect(),
     };
     deployment.outputs.iter().map(output).collect()
@@ -432,7 +472,8 @@ pub fn encode(state: &TaskState, objects: &[String]) -> v1::SubtaskSnapshot {
     words.push(state.transactions.len() as u64);
     for transaction in &state.transactions {
         let records = &transaction.records;
-        words.extend([transaction.checkpoint, u64::from(transaction.attempt), records.len() as u64]);
+        let (subtask, attempt) = transaction.writer;
+        words.extend([transaction.checkpoint, u64::from(subtask), u64::from(attempt), records.len() as u64]);
         words.extend(records.iter().flat_map(|r| [u64::from(r.split), r.from, r.to]));
     }
     let element = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -464,9 +505,9 @@ pub fn decode(snapshot: &v1::SubtaskSnapshot) -> TaskState {
         state.seen.insert(split, next());
     }
     for _ in 0..next() {
-        let (checkpoint, attempt, count) = (next(), next() as u32, next());
+        let (checkpoint, writer, count) = (next(), (next() as u32, next() as u32), next());
         let records = (0..count).map(|_| Records { split: next() as u32, from: next(), to: next() }).collect();
-        state.transactions.push(Transaction { checkpoint, attempt, records });
+        state.transactions.push(Transaction { checkpoint, writer, records });
     }
     state
 }

@@ -599,7 +599,7 @@ impl World {
         let Some(task) = p.tasks.get_mut(&id) else { return Ok(()) };
         let effects = task.step(&mut self.channels, &mut self.rng);
         self.carry_out_effects(process, &id, effects)?;
-        let after = self.rng.random_range(100..600);
+        let after = self.rng.random_range(150..900);
         self.later(after, Happening::Step(process, life, id));
         Ok(())
     }
@@ -812,6 +812,7 @@ impl World {
             checkpoints: job.checkpoints().stats().completed,
             restarts: u64::from(job.status().restarts),
             region_only: self.region_only,
+            rescaled: counters.rescales > 0,
             end: Some(job.state()),
             job: counters.job.clone(),
             executions: counters.executions.clone(),

@@ -12,7 +12,7 @@ options! {
     JOBMANAGER_RESOURCE_ID = "jobmanager.resource-id", [], ValueType::String, None,
         "Identity of this JobManager process. Not set: generated.";
     JOBMANAGER_SCHEDULER = "jobmanager.scheduler", [], ValueType::Enum(&["Default", "Adaptive", "AdaptiveBatch"]), Some("Default"),
-        "Flink's choice of scheduler. Hurtig has one, which adapts to the slots that it has.";
+        "`Adaptive`: a job may start and go on with less parallelism than planned when slots are missing, and takes more when they come. Otherwise it waits for all its slots.";
     FAILOVER_STRATEGY = "jobmanager.execution.failover-strategy", [], ValueType::Enum(&["region", "full"]), Some("region"),
         "What restarts after a failure: the pipelined regions that it touches, or the whole job.";
     RESOURCE_WAIT_TIMEOUT = "jobmanager.adaptive-scheduler.submission.resource-wait-timeout", ["jobmanager.adaptive-scheduler.resource-wait-timeout"], ValueType::Duration, Some("5 min"),
