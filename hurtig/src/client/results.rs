@@ -76,7 +76,12 @@ impl Stream for ResultStream {
 async fn pump(mut messages: tonic::Streaming<v1::ResultBatch>, job: JobHandle, send: mpsc::Sender<Result<Batch>>) {
     let mut decoder = Decoder::default();
     loop {
-        let batch = match messages.message().await {
+        let next = tokio::select! {
+            next = messages.message() => next,
+            // Nobody reads any more; the job may be silent for long.
+            () = send.closed() => return,
+        };
+        let batch = match next {
             Ok(Some(message)) => decoder.decode(message),
             Ok(None) => break,
             Err(status) => Err(status.into()),
