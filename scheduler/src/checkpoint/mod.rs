@@ -12,6 +12,7 @@ pub mod files;
 pub mod head;
 mod open;
 pub mod pending;
+mod publish;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,10 +23,10 @@ pub use files::CompletedCheckpoint;
 pub use pending::{CheckpointPhase, CheckpointPlan, SavepointRequest, VertexShape};
 
 use crate::error::SchedulerError;
-use crate::settings::{CheckpointSettings, Retention};
+use crate::settings::CheckpointSettings;
 use crate::storage::{StorageError, StorageReply, StorageRequest};
 use files::FileTracker;
-use head::{HeadOutcome, HeadStep, HeadWriter};
+use head::{HeadStep, HeadWriter};
 use open::Opening;
 use pending::PendingCheckpoint;
 
@@ -419,48 +420,6 @@ impl CheckpointCoordinator {
         self.call(Purpose::Metadata { checkpoint }, StorageRequest::WriteMetadata { metadata, savepoint_folder });
     }
 
-    fn metadata_written(&mut self, result: Result<String, StorageError>, now: i64) {
-        let uri = match result {
-            Ok(uri) => uri,
-            Err(error) => return self.abort(&format!("its metadata cannot be written: {error}"), true, now),
-        };
-        let Some(pending) = &mut self.pending else { return };
-        if let Some(savepoint) = pending.savepoint.take() {
-            self.move_pending(CheckpointPhase::Completed);
-            self.pending = None;
-            self.answer_savepoint(&savepoint, Ok(uri));
-            self.tick(now);
-            return;
-        }
-        let completed = CompletedCheckpoint::new(uri, pending.metadata(self.job.as_str()));
-        let mut head = self.head.current().clone();
-        head.retained = self.files.retained_with(&completed, self.settings.retained);
-        head.next_checkpoint_id = head.next_checkpoint_id.max(self.next_id + ID_BLOCK);
-        self.move_pending(CheckpointPhase::Publishing);
-        self.swap_head(head, HeadPurpose::Publish(Box::new(completed)));
-    }
-
-    fn published(&mut self, completed: CompletedCheckpoint, now: i64) {
-        let id = completed.id;
-        if let Some(pending) = &self.pending {
-            self.stats.completed += 1;
-            self.stats.last_id = id;
-            self.stats.last_bytes = completed.bytes;
-            self.stats.last_uploaded_bytes = pending.uploaded_bytes();
-            self.stats.uploaded_bytes += pending.uploaded_bytes();
-            self.stats.last_duration_ms = (now - pending.timestamp_ms).max(0) as u64;
-            // A failover while HEAD was swapped has made it an ordinary one.
-            self.last_completed = pending.last && self.all_sources_ended;
-        }
-        self.move_pending(CheckpointPhase::Completed);
-        self.pending = None;
-        self.failures_in_row = 0;
-        self.last_completion_ms = now;
-        let deletable = self.files.complete(completed, self.settings.retained);
-        self.actions.push(CheckpointAction::Completed { id });
-        self.delete(deletable);
-    }
-
     /// Gives up the checkpoint under way, unless HEAD may name it already.
     fn abort(&mut self, reason: &str, counted: bool, now: i64) {
         if self.pending.as_ref().is_none_or(|pending| pending.phase == CheckpointPhase::Publishing) {
@@ -507,34 +466,6 @@ impl CheckpointCoordinator {
         self.actions.push(CheckpointAction::SavepointDone { request: savepoint.request, result });
     }
 
-    /// The job has ended in `status` (one of the terminal states). HEAD says so and what is not to
-    /// be retained goes.
-    pub fn end(&mut self, status: &str) {
-        self.suspend("the job has ended");
-        let keep = matches!(
-            (self.settings.retention, status),
-            (Retention::RetainOnCancellation, "CANCELED" | "FAILED") | (Retention::DeleteOnCancellation, "FAILED")
-        );
-        let usable = self.enabled() && self.opening.is_open();
-        self.ended = Some(EndState { status: status.to_owned(), keep, swapped: !usable || self.deposed });
-        self.swap_end();
-    }
-
-    fn swap_end(&mut self) {
-        let Some(end) = &mut self.ended else { return };
-        if end.swapped || self.head.busy() {
-            return;
-        }
-        end.swapped = true;
-        let mut head = self.head.current().clone();
-        head.job_status = end.status.clone();
-        head.next_checkpoint_id = head.next_checkpoint_id.max(self.next_id);
-        if !end.keep {
-            head.retained.clear();
-        }
-        self.swap_head(head, HeadPurpose::End);
-    }
-
     fn swap_head(&mut self, head: v1::Head, purpose: HeadPurpose) {
         let request = self.head.swap(head);
         self.head_purpose = Some(purpose);
@@ -571,55 +502,6 @@ impl CheckpointCoordinator {
                 }
             }
             None => {}
-        }
-    }
-
-    fn on_metadata_reply(&mut self, checkpoint: u64, reply: StorageReply, now: i64) {
-        let StorageReply::MetadataWritten(result) = reply else { return };
-        let writing = |p: &PendingCheckpoint| p.id == checkpoint && p.phase == CheckpointPhase::WritingMetadata;
-        if self.pending.as_ref().is_some_and(writing) {
-            self.metadata_written(result, now);
-        } else if let Ok(uri) = result {
-            // Aborted meanwhile; the object means nothing.
-            self.delete(vec![uri]);
-        }
-    }
-
-    fn head_done(&mut self, outcome: HeadOutcome, now: i64) {
-        let purpose = self.head_purpose.take();
-        match (purpose, outcome) {
-            (Some(HeadPurpose::Publish(completed)), HeadOutcome::Swapped) => self.published(*completed, now),
-            (Some(HeadPurpose::Publish(_)), outcome) => {
-                self.deposed |= outcome == HeadOutcome::Deposed;
-                self.move_pending(CheckpointPhase::Aborted);
-                let reason = match &outcome {
-                    HeadOutcome::Failed(error) => format!("HEAD cannot be written: {error}"),
-                    _ => "another JobManager has taken over".to_owned(),
-                };
-                self.drop_pending(&reason, outcome != HeadOutcome::Deposed, now);
-                self.deposed_if(&outcome);
-            }
-            (Some(HeadPurpose::Claim), outcome) => self.claimed(outcome, now),
-            (Some(HeadPurpose::Reserve), HeadOutcome::Failed(error)) => {
-                self.actions.push(CheckpointAction::FailJob(format!("checkpoint ids cannot be reserved: {error}")));
-            }
-            (Some(HeadPurpose::End), HeadOutcome::Swapped) => {
-                let keep = self.ended.as_ref().is_some_and(|end| end.keep);
-                let deletable = self.files.end(keep);
-                self.delete(deletable);
-            }
-            (_, outcome) => self.deposed_if(&outcome),
-        }
-        self.swap_end();
-        self.tick(now);
-    }
-
-    fn deposed_if(&mut self, outcome: &HeadOutcome) {
-        if *outcome == HeadOutcome::Deposed {
-            // Nothing may be written or deleted any more.
-            self.deposed = true;
-            self.ended = Some(EndState { status: String::new(), keep: true, swapped: true });
-            self.actions.push(CheckpointAction::Deposed);
         }
     }
 }

@@ -1,0 +1,111 @@
+//! What goes wrong.
+
+use rand::Rng;
+
+use super::{HEARTBEAT_TIMEOUT_MS, Happening, Outcome, World};
+use crate::job::JobEvent;
+use crate::simulator::scenario::Fault;
+use crate::simulator::task::TaskId;
+use crate::slots::SessionId;
+use crate::storage::{StorageRequest, Version};
+
+impl World {
+    pub(super) fn fault(&mut self, fault: Fault) -> Outcome {
+        self.trace(&[7, fault as u64]);
+        match fault {
+            Fault::Kill | Fault::Vanish => self.kill(fault == Fault::Vanish),
+            Fault::Disconnect | Fault::Silence => self.cut(fault == Fault::Silence),
+            Fault::FailTask => {
+                let live: Vec<(usize, TaskId)> = self
+                    .processes
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, p)| p.alive)
+                    .flat_map(|(i, p)| p.tasks.keys().map(move |id| (i, id.clone())))
+                    .collect();
+                if live.is_empty() {
+                    return Ok(());
+                }
+                let (process, id) = &live[self.rng.random_range(0..live.len())];
+                let life = self.processes[*process].life;
+                self.fail_task(*process, life, id)
+            }
+            Fault::Savepoint => {
+                self.tell_job(JobEvent::Savepoint { request: 1, target: Some("memory://savepoints".into()) })
+            }
+            Fault::Cancel => self.tell_job(JobEvent::Cancel),
+            Fault::Usurp => {
+                if let Some((mut head, _)) = self.store.objects.head.clone() {
+                    self.store.usurped = true;
+                    head.epoch += 1;
+                    let expected = self.store.objects.head.as_ref().map(|(_, v)| Version(v.to_string()));
+                    self.store.objects.apply(&StorageRequest::SwapHead { head, expected });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn kill(&mut self, silently: bool) -> Outcome {
+        let alive: Vec<usize> = (0..self.processes.len()).filter(|&p| self.processes[p].alive).collect();
+        if alive.is_empty() {
+            return Ok(());
+        }
+        let process = alive[self.rng.random_range(0..alive.len())];
+        let gone: Vec<TaskId> = self.processes[process].tasks.keys().cloned().collect();
+        self.processes[process].alive = false;
+        self.processes[process].tasks.clear();
+        if let Some(session) = self.processes[process].session
+            && let Some(link) = self.links.get_mut(&session)
+        {
+            link.broken = true;
+            if !silently {
+                let after = self.rng.random_range(1..300);
+                self.later(after, Happening::BrokenAtMaster(session));
+            }
+        }
+        let back = self.rng.random_range(500..14_000);
+        self.later(back, Happening::Start(process));
+        if !silently {
+            self.neighbours_notice(&gone);
+        }
+        Ok(())
+    }
+
+    /// Tasks that exchange data with the ones that are gone may fail before the JobManager knows.
+    pub(super) fn neighbours_notice(&mut self, gone: &[TaskId]) {
+        let mut failing = Vec::new();
+        for (i, process) in self.processes.iter().enumerate().filter(|(_, p)| p.alive) {
+            for id in process.tasks.keys() {
+                let related = gone.iter().any(|g| g.vertex.get(1..) == id.vertex.get(1..) && g.vertex != id.vertex);
+                if related && self.rng.random_bool(0.3) {
+                    failing.push((i, process.life, id.clone()));
+                }
+            }
+        }
+        for (process, life, id) in failing {
+            let after = self.rng.random_range(1..400);
+            self.later(after, Happening::Fail(process, life, id));
+        }
+    }
+
+    pub(super) fn cut(&mut self, silently: bool) -> Outcome {
+        let connected: Vec<SessionId> = self.processes.iter().filter(|p| p.alive).filter_map(|p| p.session).collect();
+        if connected.is_empty() {
+            return Ok(());
+        }
+        let session = connected[self.rng.random_range(0..connected.len())];
+        let Some(link) = self.links.get_mut(&session) else { return Ok(()) };
+        if silently {
+            link.silent = true;
+            let after = HEARTBEAT_TIMEOUT_MS as i64 + self.rng.random_range(0..3_000);
+            self.later(after, Happening::BrokenAtProcess(session));
+        } else {
+            link.broken = true;
+            let (at_master, at_process) = (self.rng.random_range(1..1_500), self.rng.random_range(1..3_000));
+            self.later(at_master, Happening::BrokenAtMaster(session));
+            self.later(at_process, Happening::BrokenAtProcess(session));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,236 @@
+//! What processes do: start, connect, run tasks, obey the JobManager.
+
+use hurtig_proto::internal::v1 as internal;
+use hurtig_proto::internal::v1::from_task_manager::Message as FromTask;
+use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
+use rand::Rng;
+
+use super::{Happening, Link, Outcome, World};
+use crate::simulator::scenario::Fault;
+use crate::simulator::task::{Effect, Task, TaskId, TaskState, encode};
+use crate::simulator::{enumerator, invariants};
+use crate::slots::SessionId;
+
+impl World {
+    pub(super) fn start_process(&mut self, process: usize) -> Outcome {
+        let disk_lost = self.rng.random_bool(0.3);
+        let p = &mut self.processes[process];
+        if p.alive {
+            return Ok(());
+        }
+        p.alive = true;
+        p.life += 1;
+        p.session = None;
+        p.epoch = 0;
+        p.tasks.clear();
+        if disk_lost {
+            p.disk.clear();
+        }
+        let life = p.life;
+        self.connect(process, life)
+    }
+
+    pub(super) fn connect(&mut self, process: usize, life: u64) -> Outcome {
+        let p = &self.processes[process];
+        if !p.alive || p.life != life || p.session.is_some() {
+            return Ok(());
+        }
+        let session = SessionId(self.next_session);
+        self.next_session += 1;
+        let link = Link { process, last_to_master: 0, last_to_process: 0, broken: false, silent: false };
+        self.links.insert(session, link);
+        self.processes[process].session = Some(session);
+        self.processes[process].epoch = 0;
+        let register = self.processes[process].register();
+        self.send_to_master(process, FromTask::Register(register));
+        Ok(())
+    }
+
+    pub(super) fn obey(&mut self, process: usize, epoch: u64, message: ToTask) -> Outcome {
+        match message {
+            ToTask::Registered(_) => {
+                self.processes[process].epoch = epoch;
+                Ok(())
+            }
+            ToTask::Heartbeat(heartbeat) => {
+                self.send_to_master(process, FromTask::Heartbeat(heartbeat));
+                Ok(())
+            }
+            ToTask::Deploy(deployment) => self.deploy(process, &deployment),
+            ToTask::Cancel(cancel) => {
+                let id = TaskId::of(&cancel.attempt.unwrap_or_default());
+                self.processes[process].tasks.remove(&id);
+                let state = if self.rng.random_range(0..100) < 8 { "FAILED" } else { "CANCELED" };
+                self.report(process, &id, state, "while it was cancelled");
+                Ok(())
+            }
+            ToTask::TriggerCheckpoint(trigger) => {
+                let id = TaskId::of(&trigger.attempt.unwrap_or_default());
+                if let Some(task) = self.processes[process].tasks.get_mut(&id) {
+                    task.on_trigger(trigger.checkpoint_id);
+                }
+                Ok(())
+            }
+            ToTask::CheckpointComplete(complete) => self.complete(process, complete.checkpoint_id),
+            ToTask::CheckpointAborted(aborted) => {
+                self.processes[process].tasks.values_mut().for_each(|task| task.on_aborted(aborted.checkpoint_id));
+                Ok(())
+            }
+            ToTask::Coordinator(message) => {
+                let id = TaskId::of(&message.attempt.unwrap_or_default());
+                if let Some(task) = self.processes[process].tasks.get_mut(&id) {
+                    task.on_split(enumerator::read_answer(&message.payload));
+                }
+                Ok(())
+            }
+            ToTask::JobEnded(_) => {
+                self.processes[process].tasks.clear();
+                self.processes[process].disk.clear();
+                Ok(())
+            }
+            ToTask::Shutdown(_) | ToTask::CollectAck(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn deploy(&mut self, process: usize, deployment: &internal::TaskDeployment) -> Outcome {
+        invariants::files_exist(&deployment.restore, &self.store)?;
+        let (task, effects) = Task::build(deployment, self.scenario.split_records);
+        let id = task.id.clone();
+        let roll = self.rng.random_range(0..100);
+        if !self.faults_over && roll < self.scenario.restore_fails_percent {
+            self.report(process, &id, "FAILED", "the state cannot be read");
+            return Ok(());
+        }
+        if roll >= 20 {
+            self.report(process, &id, "INITIALIZING", "");
+        }
+        self.processes[process].tasks.insert(id.clone(), task);
+        self.carry_out_effects(process, &id, effects)?;
+        let after = if roll > 90 { self.rng.random_range(500..4_000) } else { self.rng.random_range(5..300) };
+        let life = self.processes[process].life;
+        self.later(after, Happening::Initialized(process, life, id));
+        Ok(())
+    }
+
+    pub(super) fn initialized(&mut self, process: usize, life: u64, id: &TaskId) -> Outcome {
+        let p = &mut self.processes[process];
+        if p.life != life {
+            return Ok(());
+        }
+        let Some(task) = p.tasks.get_mut(id) else { return Ok(()) };
+        if !self.faults_over && self.rng.random_range(0..100) < self.scenario.restore_fails_percent {
+            return self.fail_task(process, life, id);
+        }
+        task.running = true;
+        self.report(process, id, "RUNNING", "");
+        self.step(process, life, id.clone())
+    }
+
+    pub(super) fn step(&mut self, process: usize, life: u64, id: TaskId) -> Outcome {
+        let p = &mut self.processes[process];
+        if p.life != life || !p.alive {
+            return Ok(());
+        }
+        let Some(task) = p.tasks.get_mut(&id) else { return Ok(()) };
+        let effects = task.step(&mut self.channels, &mut self.rng);
+        self.carry_out_effects(process, &id, effects)?;
+        let after = self.rng.random_range(150..900);
+        self.later(after, Happening::Step(process, life, id));
+        Ok(())
+    }
+
+    pub(super) fn complete(&mut self, process: usize, checkpoint: u64) -> Outcome {
+        let job = self.job.as_str().to_owned();
+        self.processes[process].confirm(&job, checkpoint);
+        let ids: Vec<TaskId> = self.processes[process].tasks.keys().cloned().collect();
+        for id in ids {
+            let Some(task) = self.processes[process].tasks.get_mut(&id) else { continue };
+            let effects = task.on_complete(checkpoint, &mut self.channels);
+            self.carry_out_effects(process, &id, effects)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn carry_out_effects(&mut self, process: usize, id: &TaskId, effects: Vec<Effect>) -> Outcome {
+        for effect in effects {
+            match effect {
+                Effect::RequestSplit => {
+                    let message = internal::CoordinatorMessage {
+                        attempt: Some(id.proto()),
+                        operator_uid: id.vertex.clone(),
+                        payload: enumerator::REQUEST.to_vec(),
+                    };
+                    self.send_to_master(process, FromTask::Coordinator(message));
+                }
+                Effect::EndOfData => {
+                    let ended = internal::EndOfData { attempt: Some(id.proto()) };
+                    self.send_to_master(process, FromTask::EndOfData(ended));
+                }
+                Effect::Snapshot { checkpoint, state } => self.upload(process, id, checkpoint, &state),
+                Effect::Commit { transaction, by } => {
+                    invariants::before_commit(by, self.scenario.checkpointing, &self.store)?;
+                    let committed = self.ledger.commit(id, &transaction);
+                    if self.scenario.checkpointing {
+                        committed?;
+                    }
+                }
+                Effect::Finished => {
+                    self.processes[process].tasks.remove(id);
+                    self.report(process, id, "FINISHED", "");
+                    if std::mem::take(&mut self.scenario.cancel_at_finish) {
+                        let after = self.rng.random_range(0..40);
+                        self.later(after, Happening::Fault(Fault::Cancel));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// In the background: the task goes on, and may be gone before the acknowledgement is sent.
+    pub(super) fn upload(&mut self, process: usize, id: &TaskId, checkpoint: u64, state: &TaskState) {
+        let slow = self.rng.random_range(0..100) < 15;
+        let after = if slow { self.rng.random_range(500..4_000) } else { self.rng.random_range(5..400) };
+        let life = self.processes[process].life;
+        if !self.faults_over && self.rng.random_range(0..100) < self.scenario.decline_percent {
+            let decline = internal::CheckpointDecline {
+                attempt: Some(id.proto()),
+                checkpoint_id: checkpoint,
+                reason: "the upload failed".into(),
+            };
+            self.later(after, Happening::Send(process, life, Box::new(FromTask::CheckpointDecline(decline))));
+            return;
+        }
+        let kept = self.rng.random_bool(0.8);
+        let Some(task) = self.processes[process].tasks.get_mut(id) else { return };
+        let mut files: Vec<String> = if kept { task.base.clone() } else { Vec::new() };
+        files.truncate(3);
+        files.push(self.store.upload(id));
+        task.uploaded.insert(checkpoint, files.clone());
+        self.processes[process].keep(id, checkpoint);
+        let ack = internal::CheckpointAck {
+            attempt: Some(id.proto()),
+            checkpoint_id: checkpoint,
+            snapshot: Some(encode(state, &files)),
+            ..Default::default()
+        };
+        self.later(after, Happening::Send(process, life, Box::new(FromTask::CheckpointAck(ack))));
+    }
+
+    pub(super) fn report(&mut self, process: usize, id: &TaskId, state: &str, error: &str) {
+        let changed = internal::TaskStateChanged {
+            attempt: Some(id.proto()),
+            state: state.into(),
+            error: error.into(),
+            restore: None,
+        };
+        self.send_to_master(process, FromTask::TaskState(changed));
+    }
+
+    pub(super) fn fail_task(&mut self, process: usize, life: u64, id: &TaskId) -> Outcome {
+        if self.processes[process].life == life && self.processes[process].tasks.remove(id).is_some() {
+            self.report(process, id, "FAILED", "it was made to fail");
+        }
+        Ok(())
+    }
+}
