@@ -107,6 +107,13 @@ impl ChannelRegistry {
         state.newest.retain(|key, _| key.0 != job);
     }
 
+    /// The JobManager is lost and all tasks have ended: forgets everything. The next one counts
+    /// attempts from the beginning.
+    pub fn clear(&self) {
+        let state = std::mem::take(&mut *self.state.lock());
+        state.channels.into_values().for_each(|channel| channel.close_consumer());
+    }
+
     /// Number of channels known.
     pub fn len(&self) -> usize {
         self.state.lock().channels.len()

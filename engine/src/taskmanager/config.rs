@@ -50,7 +50,8 @@ pub struct TaskManagerConfig {
     pub max_message_bytes: usize,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// See [`OnFatal`]; by default the reason is logged.
+    /// See [`OnFatal`]; by default the reason is logged. Where it does not end the process, the
+    /// TaskManager leaves the JobManager and returns once the task has ended.
     pub on_fatal: OnFatal,
 }
 

@@ -59,6 +59,7 @@ pub async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>, ended: watch:
                 return;
             }
         }
+        core.channels().clear();
         if registered {
             tracing::warn!(jobmanager = core.config.jobmanager, reason, "lost the JobManager");
             backoff = FIRST_BACKOFF;
@@ -158,7 +159,13 @@ async fn serve(core: &Arc<Core>, stop: &mut watch::Receiver<bool>, registered: &
                 sequence += 1;
                 session.send(Message::Heartbeat(internal::Heartbeat { sequence }));
             }
-            _ = reports.tick() => core.report(&session),
+            _ = reports.tick() => {
+                core.report(&session);
+                if let Some(reason) = core.stuck() {
+                    // Whoever waits for the task to end hears that it is lost.
+                    return End::Lost(reason);
+                }
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The tasks of a TaskManager and the messages to them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use hurtig_graph::config::{Configuration, keys};
 use hurtig_graph::ids::AttemptId;
@@ -29,11 +31,18 @@ use crate::registry::OperatorRegistry;
 use crate::task::slot::SlotThread;
 use crate::task::{TaskHandle, TaskMessage, TaskMetrics};
 
+/// Folder of the tasks' databases in the working directory.
+pub(super) const DATABASES: &str = "db";
+/// How often tasks that are awaited are checked for taking too long.
+const STUCK_CHECK: Duration = Duration::from_millis(500);
+
 /// A task on this TaskManager.
 struct Entry {
     state: State,
     /// Since when it is being cancelled (monotonic, microseconds).
     cancelled_us: Option<u64>,
+    /// It has been reported that it does not end.
+    stuck: bool,
 }
 
 enum State {
@@ -89,6 +98,7 @@ impl Core {
                 slots.push(SlotThread::start(format!("slot-{i}"), Arc::clone(&config.clock)).map_err(threads)?);
             }
         }
+        remove_databases(&config.work_dir);
         let pool = ThreadPool::new("background");
         let rocks = Arc::new(SharedRocks::new(rocks_config(&config.configuration)?));
         let set = |option| Ok::<bool, EngineError>(config.configuration.bool(option)?.unwrap_or(false));
@@ -176,7 +186,7 @@ impl Core {
             }
             entry.cancel(now_us);
         }
-        let entry = Entry { state: State::Building(Vec::new()), cancelled_us: None };
+        let entry = Entry { state: State::Building(Vec::new()), cancelled_us: None, stuck: false };
         tasks.insert(attempt.clone(), entry);
         Ok(())
     }
@@ -356,28 +366,42 @@ impl Core {
 
     // ---- periodic work and the end --------------------------------------------------------------
 
-    /// Reports the figures of all tasks of `session`, and tasks that take too long to cancel.
+    /// Reports the figures of all tasks of `session`.
     pub fn report(&self, session: &Session) {
         let now_us = self.config.clock.monotonic_us();
-        let timeout_us = u64::try_from(self.config.cancellation_timeout.as_micros()).unwrap_or(u64::MAX);
         let mut reports = Vec::new();
-        let mut stuck = None;
         for (attempt, entry) in self.tasks.lock().iter_mut() {
             if let State::Running(running) = &mut entry.state {
                 running.figures.publish(now_us);
                 reports.push(report(attempt, &running.metrics));
             }
-            if timeout_us > 0 && entry.cancelled_us.is_some_and(|since| now_us.saturating_sub(since) > timeout_us) {
-                stuck.get_or_insert_with(|| attempt.clone());
-            }
-        }
-        if let Some(attempt) = stuck {
-            let seconds = self.config.cancellation_timeout.as_secs();
-            (self.config.on_fatal)(&format!("task {attempt} did not end within {seconds} s of being cancelled"));
         }
         if !reports.is_empty() {
             session.send(Message::Reports(internal::TaskReports { reports }));
         }
+    }
+
+    /// Looks for a task that takes too long to cancel. One that is found for the first time is fatal
+    /// (see [`OnFatal`](super::config::OnFatal)); where that does not end the process, gives the
+    /// reason.
+    pub fn stuck(&self) -> Option<String> {
+        let timeout = self.config.cancellation_timeout;
+        if timeout.is_zero() {
+            return None;
+        }
+        let now_us = self.config.clock.monotonic_us();
+        let timeout_us = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
+        let too_long =
+            |e: &Entry| !e.stuck && e.cancelled_us.is_some_and(|since| now_us.saturating_sub(since) > timeout_us);
+        let attempt = {
+            let mut tasks = self.tasks.lock();
+            let (attempt, entry) = tasks.iter_mut().find(|(_, entry)| too_long(entry))?;
+            entry.stuck = true;
+            attempt.clone()
+        };
+        let reason = format!("task {attempt} did not end within {} ms of being cancelled", timeout.as_millis());
+        (self.config.on_fatal)(&reason);
+        Some(reason)
     }
 
     /// Cancels all tasks and waits until they have ended.
@@ -394,7 +418,9 @@ impl Core {
                 }
                 tasks.values_mut().for_each(|entry| entry.cancel(now_us));
             }
-            gone.await;
+            if tokio::time::timeout(STUCK_CHECK, gone).await.is_err() {
+                self.stuck();
+            }
         }
     }
 
@@ -424,6 +450,19 @@ impl Entry {
         self.cancelled_us.get_or_insert(now_us);
         if let State::Running(running) = &self.state {
             running.handle.cancel();
+        }
+    }
+}
+
+/// Removes the databases of tasks of an earlier process with this working directory, which was
+/// killed: a database is good for one attempt only.
+fn remove_databases(work_dir: &Path) {
+    let directory = work_dir.join(DATABASES);
+    match std::fs::remove_dir_all(&directory) {
+        Ok(()) => tracing::info!(directory = %directory.display(), "removed databases of an earlier process"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => {
+            tracing::warn!(directory = %directory.display(), %error, "databases of an earlier process cannot be removed");
         }
     }
 }

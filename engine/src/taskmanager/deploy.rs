@@ -220,7 +220,7 @@ fn open_backend(
         return Ok(KeyedBackend::detached((0, 0), d.max_parallelism));
     };
     let unique = uuid::Uuid::new_v4().simple().to_string();
-    let directory: PathBuf = core.config.work_dir.join("db").join(attempt.job.as_str()).join(format!(
+    let directory: PathBuf = core.config.work_dir.join(super::core::DATABASES).join(attempt.job.as_str()).join(format!(
         "{}-{}-{}",
         attempt.subtask,
         attempt.attempt,

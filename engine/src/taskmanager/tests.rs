@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::Stream;
@@ -21,6 +22,8 @@ use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{TaskManager, TaskManagerConfig};
+use crate::batch::Batch;
+use crate::operator::{Collector, Flow, Operator, OperatorContext};
 use crate::registry::OperatorRegistry;
 use crate::task::testing::{CommitSink, Numbers, Sum, job_id, row_schema};
 
@@ -74,6 +77,22 @@ impl Link {
     }
 }
 
+/// Does not return from its opening until it is released.
+struct Stuck(Arc<AtomicBool>);
+
+impl Operator for Stuck {
+    fn open(&mut self, _context: OperatorContext) -> crate::Result<()> {
+        while !self.0.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, _port: usize, _batch: Batch, _out: &mut dyn Collector) -> crate::Result<Flow> {
+        Ok(Flow::Done)
+    }
+}
+
 struct FakeJobManager {
     links: mpsc::UnboundedSender<Link>,
     epochs: Mutex<u64>,
@@ -114,6 +133,8 @@ struct Cluster {
     links: mpsc::UnboundedReceiver<Link>,
     registry: Arc<OperatorRegistry>,
     committed: Arc<Mutex<Vec<(i64, i64)>>>,
+    /// Lets operators "stuck" go on.
+    released: Arc<AtomicBool>,
     folder: tempfile::TempDir,
 }
 
@@ -138,22 +159,34 @@ impl Cluster {
             }),
         );
         registry.register_operator("sum", Arc::new(|_| Ok(Box::<Sum>::default())));
+        let released = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&released);
+        registry.register_operator("stuck", Arc::new(move |_| Ok(Box::new(Stuck(Arc::clone(&flag))))));
         let sink = Arc::clone(&committed);
         registry.register_sink(
             "commit",
             Arc::new(move |spec| Ok(Box::new(CommitSink::new(&sink, spec.options["checkpointing"] == "true")))),
         );
         let folder = tempfile::tempdir().unwrap();
-        Cluster { address, links, registry: Arc::new(registry), committed, folder }
+        Cluster { address, links, registry: Arc::new(registry), committed, released, folder }
     }
 
     async fn taskmanager(&mut self, name: &str) -> (TaskManager, Link) {
+        self.taskmanager_with(name, |_| {}).await
+    }
+
+    async fn taskmanager_with(
+        &mut self,
+        name: &str,
+        change: impl FnOnce(&mut TaskManagerConfig),
+    ) -> (TaskManager, Link) {
         let mut configuration = Configuration::default();
         configuration.set("taskmanager.numberOfTaskSlots", "2");
         configuration.set("taskmanager.resource-id", name);
         configuration.set("hurtig.metrics.report-interval", "20 ms");
         let work_dir = self.folder.path().join(name);
-        let config = TaskManagerConfig::from_configuration(&configuration, &self.address, work_dir).unwrap();
+        let mut config = TaskManagerConfig::from_configuration(&configuration, &self.address, work_dir).unwrap();
+        change(&mut config);
         let runtime = tokio::runtime::Handle::current();
         let stores = Arc::new(ObjectStores::default());
         let tm = TaskManager::start(config, Arc::clone(&self.registry), stores, runtime).await.unwrap();
@@ -358,9 +391,9 @@ async fn after_the_loss_of_the_jobmanager_a_job_goes_on_from_its_checkpoint() {
     let mut cluster = Cluster::start().await;
     let (a, mut link_a) = cluster.taskmanager("a").await;
     let (b, mut link_b) = cluster.taskmanager("b").await;
-    deploy_pipeline(&cluster, [&a, &b], [&link_a, &link_b], 0, None);
+    deploy_pipeline(&cluster, [&a, &b], [&link_a, &link_b], 3, None);
     link_a.state("source", 0, "RUNNING").await;
-    link_a.send(trigger(1, 0));
+    link_a.send(trigger(1, 3));
     let snapshots = [acknowledged(&mut link_a, 1).await, acknowledged(&mut link_b, 1).await];
     assert_eq!(snapshots[0].operators[0].operator_kind, "source");
     // Both streams close: the tasks are cancelled and both TaskManagers come again, under a new epoch.
@@ -371,7 +404,8 @@ async fn after_the_loss_of_the_jobmanager_a_job_goes_on_from_its_checkpoint() {
     let [mut link_a, mut link_b] = links;
     assert!(link_a.epoch > old_a.max(old_b) && link_b.epoch > old_a.max(old_b));
 
-    deploy_pipeline(&cluster, [&a, &b], [&link_a, &link_b], 1, Some((1, snapshots)));
+    // A new JobManager counts attempts from the beginning.
+    deploy_pipeline(&cluster, [&a, &b], [&link_a, &link_b], 0, Some((1, snapshots)));
     let report = link_b
         .next("RUNNING with a restore report", |message| match message {
             FromTm::TaskState(s) if s.state == "RUNNING" => Some(s.restore),
@@ -382,7 +416,7 @@ async fn after_the_loss_of_the_jobmanager_a_job_goes_on_from_its_checkpoint() {
     for link in [&mut link_a, &mut link_b] {
         link.next("the end of data", |m| matches!(m, FromTm::EndOfData(_)).then_some(())).await;
     }
-    link_a.send(trigger(2, 1));
+    link_a.send(trigger(2, 0));
     acknowledged(&mut link_a, 2).await;
     acknowledged(&mut link_b, 2).await;
     for link in [&link_a, &link_b] {
@@ -553,6 +587,44 @@ async fn what_cannot_be_done_is_answered() {
     link.state("sink", 0, "CANCELED").await;
     link.send(ToTm::Shutdown(internal::Shutdown { reason: "the session is over".into() }));
     assert_eq!(tokio::time::timeout(LONG, tm.ended()).await.unwrap(), "the session is over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_does_not_end_is_fatal_and_given_up() {
+    let mut cluster = Cluster::start().await;
+    let (fatal, mut reasons) = mpsc::unbounded_channel();
+    let (tm, mut link) = cluster
+        .taskmanager_with("a", |config| {
+            config.cancellation_timeout = Duration::from_millis(20);
+            config.on_fatal = Arc::new(move |reason| fatal.send(reason.to_owned()).unwrap());
+        })
+        .await;
+    let stuck = v1::operator::Kind::Custom(v1::Custom { factory: "stuck".into(), configuration: Vec::new() });
+    link.send(ToTm::Deploy(with_input(task("stuck", 0, 0, 1, stuck), "edge", 1, 0)));
+    link.state("stuck", 0, "INITIALIZING").await;
+    link.send(ToTm::Cancel(internal::CancelTask { attempt: Some(attempt("stuck", 0, 0)) }));
+    let reason = tokio::time::timeout(LONG, reasons.recv()).await.unwrap().unwrap();
+    assert!(reason.contains("did not end within 20 ms of being cancelled"), "{reason}");
+    // The JobManager hears that the TaskManager is gone, and need not wait for the task.
+    let end = async { while let Ok(Some(_)) = link.from.message().await {} };
+    tokio::time::timeout(LONG, end).await.expect("the stream ends");
+    cluster.released.store(true, Ordering::Release);
+    let back = cluster.link().await;
+    assert_eq!(back.register.resource_id, "a");
+    assert!(reasons.try_recv().is_err(), "it is reported once");
+    tm.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn databases_of_a_killed_process_are_removed() {
+    let mut cluster = Cluster::start().await;
+    let (database, copy) = (cluster.folder.path().join("a/db/job/0-0-x"), cluster.folder.path().join("a/localState/x"));
+    for folder in [&database, &copy] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    let (tm, _link) = cluster.taskmanager("a").await;
+    assert!(!database.exists() && copy.exists());
+    tm.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,9 @@ use serde::Serialize;
 use super::signals::interrupted;
 use super::{ConfigurationArgs, configuration, logging};
 
+/// Exit code of a TaskManager with a task that cannot be cancelled.
+const EXIT_FATAL: i32 = 239;
+
 /// What both roles take.
 #[derive(Debug, Args)]
 pub struct ProcessArgs {
@@ -83,7 +86,12 @@ pub fn run_job_manager(args: JobManagerArgs) -> anyhow::Result<()> {
 
 /// Runs a TaskManager until a signal ends it, or it cannot go on.
 pub fn run_task_manager(args: TaskManagerArgs) -> anyhow::Result<()> {
-    let options = options(&args.process)?;
+    // A task that cannot be cancelled holds its slot and its files for as long as the process lives.
+    let on_fatal = |reason: &str| {
+        tracing::error!(reason, "the TaskManager cannot go on: its process ends");
+        std::process::exit(EXIT_FATAL);
+    };
+    let options = ServerOptions { on_fatal: Some(std::sync::Arc::new(on_fatal)), ..options(&args.process)? };
     let jobmanager = jobmanager_address(&options.configuration)?;
     runtime()?.block_on(async {
         let server = TaskManagerServer::start(&options, jobmanager).await?;
@@ -122,6 +130,7 @@ fn options(args: &ProcessArgs) -> anyhow::Result<ServerOptions> {
         extensions: Extensions::default(),
         metrics: Some(std::sync::Arc::new(move || handle.render())),
         insecure_network: args.insecure_network,
+        on_fatal: None,
     })
 }
 

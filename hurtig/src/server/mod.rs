@@ -14,6 +14,7 @@ use std::sync::Arc;
 use hurtig_connectors::Connectors;
 use hurtig_engine::expr::ScalarFunction;
 use hurtig_engine::registry::{OperatorFactory, OperatorRegistry};
+use hurtig_engine::taskmanager::config::OnFatal;
 use hurtig_graph::config::Configuration;
 use hurtig_sql::UserFunctions;
 
@@ -31,6 +32,9 @@ pub struct ServerOptions {
     pub metrics: Option<RenderMetrics>,
     /// Allows interfaces other than loopback without TLS and authentication.
     pub insecure_network: bool,
+    /// Called when a TaskManager cannot go on because a task cannot be cancelled; without it that is
+    /// logged, and the TaskManager leaves the JobManager until the task has ended.
+    pub on_fatal: Option<OnFatal>,
 }
 
 /// What the processes of a cluster know beyond what is built in.

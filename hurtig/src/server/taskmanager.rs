@@ -49,6 +49,9 @@ impl TaskManagerServer {
             config.host = address.to_string();
         }
         config.metrics_address = metrics.as_ref().map(|m| m.address().to_string()).unwrap_or_default();
+        if let Some(on_fatal) = &options.on_fatal {
+            config.on_fatal = Arc::clone(on_fatal);
+        }
         let stores = Arc::new(ObjectStores::new(configuration.clone(), Some(runtime.clone())));
         let registry = options.extensions.registry();
         let task_manager = TaskManager::start(config, registry, stores, runtime).await?;
