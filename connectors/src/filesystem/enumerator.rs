@@ -188,6 +188,20 @@ mod tests {
         assert_eq!(request(&mut e, 0), Some(2));
     }
 
+    /// The JobManager takes a snapshot behind a restore, for the checkpoint that was restored.
+    #[test]
+    fn what_is_given_out_behind_a_restore_comes_back_at_a_reset() {
+        let mut e = started(3);
+        request(&mut e, 0);
+        let state = e.snapshot(7);
+        let mut e = FileEnumerator::default();
+        e.restore(Some(&state)).unwrap();
+        e.snapshot(7);
+        assert_eq!(request(&mut e, 0), Some(1));
+        e.reset_subtask(0, 7);
+        assert_eq!([request(&mut e, 0), request(&mut e, 0), request(&mut e, 0)], [Some(1), Some(2), None]);
+    }
+
     #[test]
     fn a_restart_of_the_job_goes_on_with_the_unassigned() {
         let mut e = started(3);
@@ -198,6 +212,7 @@ mod tests {
         assert_eq!(e.handle(CoordinatorEvent::Start { parallelism: 5 }), []);
         assert_eq!([request(&mut e, 4), request(&mut e, 4), request(&mut e, 4)], [Some(1), Some(2), None]);
         e.restore(None).unwrap();
+        e.snapshot(0);
         assert_eq!(e.handle(CoordinatorEvent::Start { parallelism: 5 }), [CoordinatorAction::Discover]);
         assert!(e.restore(Some(&[0xff])).is_err());
     }

@@ -276,6 +276,38 @@ fn the_sink_is_not_quiescent_before_its_files_are_committed() {
 }
 
 #[test]
+fn a_failure_to_commit_fails_the_sink_and_does_not_end_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let executor = Arc::new(HeldExecutor::default());
+    let options = ContextOptions { executor: executor.clone(), ..ContextOptions::default() };
+    let mut sink = Sink::open(dir.path(), "csv", &[], options);
+    sink.write(0..2);
+    sink.finish();
+    // Something else is where the table was.
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    std::fs::write(dir.path(), "x").unwrap();
+    let jobs = std::mem::take(&mut *executor.0.lock().unwrap());
+    jobs.into_iter().for_each(|job| job());
+    assert!(!sink.operator.quiescent(), "a task ends when its operators are quiescent");
+    assert!(sink.operator.timers(0, &mut Collected::default()).is_err());
+    std::fs::remove_file(dir.path()).unwrap();
+}
+
+#[test]
+fn without_a_checkpoint_at_the_end_the_last_files_become_visible_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = checkpointed();
+    options.configuration.set("execution.checkpointing.checkpoints-after-tasks-finish", "false");
+    let mut sink = Sink::open(dir.path(), "csv", &[], options);
+    sink.write(0..2);
+    sink.checkpoint(1);
+    sink.write(2..4);
+    assert!(visible(dir.path()).is_empty());
+    sink.finish();
+    assert_eq!(ids(dir.path()), [0, 1, 2, 3]);
+}
+
+#[test]
 fn a_failure_to_write_reaches_the_task() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("file"), "x").unwrap();
