@@ -2,8 +2,9 @@
 //!
 //! When the answer to a conditional write is lost, the write may have happened. The next attempt
 //! then finds the condition not met, for the writer's own sake: what is there is read back, and
-//! where it is what was to be written, the write has succeeded. A refusal without a lost answer
-//! before it is a conflict and needs no second look.
+//! where it is what was to be written, the write has succeeded. So writers whose writes must be told
+//! apart write different content: HEAD carries the name of its leader. A refusal without a lost
+//! answer before it is a conflict and needs no second look.
 
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,10 @@ pub(super) enum Outcome {
     Written(Version),
     /// The condition is not met.
     Refused,
-    /// Neither is known, or it cannot be done.
+    /// It cannot be done.
     Failed(Error),
+    /// It may have been written or may yet be, whatever the last error was.
+    InDoubt(Error),
 }
 
 /// Writes `content` under the condition `mode`, through a store that does not retry by itself.
@@ -45,6 +48,13 @@ pub(super) async fn put(
         match judge(&error) {
             Verdict::ConditionNotMet if answer_lost => return read_back(store, path, &content).await,
             Verdict::ConditionNotMet => return Outcome::Refused,
+            // The write whose answer was lost may have happened, or be under way yet.
+            Verdict::Final if answer_lost => {
+                return match read_back(store, path, &content).await {
+                    Outcome::Written(version) => Outcome::Written(version),
+                    _ => Outcome::InDoubt(error),
+                };
+            }
             Verdict::Final => return Outcome::Failed(error),
             Verdict::NotDone => {}
             Verdict::Unknown => answer_lost = true,
@@ -52,6 +62,7 @@ pub(super) async fn put(
         if attempt >= retries.max || start.elapsed() >= retries.time {
             return match read_back(store, path, &content).await {
                 Outcome::Written(version) if answer_lost => Outcome::Written(version),
+                _ if answer_lost => Outcome::InDoubt(error),
                 _ => Outcome::Failed(error),
             };
         }
@@ -78,7 +89,7 @@ async fn read_back(store: &dyn ObjectStore, path: &Path, content: &Bytes) -> Out
     match found.await {
         Ok((bytes, Some(tag))) if bytes == content => Outcome::Written(Version(tag)),
         Ok(_) | Err(Error::NotFound { .. }) => Outcome::Refused,
-        Err(error) => Outcome::Failed(error),
+        Err(error) => Outcome::InDoubt(error),
     }
 }
 

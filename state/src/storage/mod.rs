@@ -418,6 +418,10 @@ impl Target {
             Outcome::Written(version) => Ok(version),
             Outcome::Refused => Err(refused()),
             Outcome::Failed(error) => Err(self.explain(operation, uri, &error)),
+            Outcome::InDoubt(error) => Err(StateError::Storage(format!(
+                "it is not known whether it was written: {}",
+                self.explain(operation, uri, &error)
+            ))),
         }
     }
 }

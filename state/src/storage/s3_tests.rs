@@ -93,6 +93,27 @@ fn a_lost_answer_is_resolved_by_reading_back() {
     assert_eq!(blocking.get(uri).unwrap(), "two");
 }
 
+/// "Certainly not written" would let the caller delete what the object names.
+#[test]
+fn an_error_behind_a_lost_answer_leaves_the_write_in_doubt() {
+    let (server, stores) = start();
+    let blocking = stores.blocking();
+    let uri = "s3p://flink/HEAD";
+    server.inject(fault("PUT", "HEAD", 1, FaultKind::LostAnswer));
+    server.inject(fault("PUT", "HEAD", 1, FaultKind::Status(403)));
+    let version = blocking.put_if_absent(uri, Bytes::from_static(b"one")).unwrap();
+    server.inject(fault("PUT", "HEAD", 1, FaultKind::LostAnswer));
+    server.inject(fault("PUT", "HEAD", 1, FaultKind::Status(403)));
+    server.inject(fault("GET", "HEAD", 1, FaultKind::Status(403)));
+    let error = blocking.compare_and_swap(uri, &version, Bytes::from_static(b"two")).unwrap_err();
+    assert!(matches!(&error, StateError::Storage(m) if m.starts_with("it is not known")), "{error}");
+    assert_eq!(blocking.get(uri).unwrap(), "two");
+    // Without a lost answer the same refusal is certain.
+    server.inject(fault("PUT", "HEAD", 1, FaultKind::Status(403)));
+    let error = blocking.compare_and_swap(uri, &version, Bytes::from_static(b"three")).unwrap_err();
+    assert!(matches!(error, StateError::Config(_)), "{error}");
+}
+
 #[test]
 fn what_may_pass_is_tried_again_and_ends() {
     let (server, stores) = start();
