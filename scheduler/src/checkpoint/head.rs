@@ -56,12 +56,18 @@ enum SwapState {
 /// HEAD as last known, and the swap under way.
 #[derive(Debug, Default)]
 pub struct HeadWriter {
+    leader: String,
     current: v1::Head,
     version: Option<Version>,
     swap: Option<Swap>,
 }
 
 impl HeadWriter {
+    /// For the JobManager of that name, which no other ever has.
+    pub fn new(leader: String) -> Self {
+        HeadWriter { leader, ..HeadWriter::default() }
+    }
+
     /// HEAD as the store gave it.
     pub fn loaded(&mut self, found: Option<(v1::Head, Version)>) {
         if let Some((head, version)) = found {
@@ -81,8 +87,9 @@ impl HeadWriter {
     }
 
     /// Starts a swap. There must be none under way.
-    pub fn swap(&mut self, intended: v1::Head) -> StorageRequest {
+    pub fn swap(&mut self, mut intended: v1::Head) -> StorageRequest {
         debug_assert!(self.swap.is_none(), "one swap of HEAD at a time");
+        intended.leader_id.clone_from(&self.leader);
         let request = StorageRequest::SwapHead { head: intended.clone(), expected: self.version.clone() };
         self.swap = Some(Swap { intended, in_doubt: false, state: SwapState::Swapping });
         request
@@ -134,7 +141,8 @@ impl HeadWriter {
     fn read_back(&mut self, found: Option<(v1::Head, Version)>) -> HeadStep {
         let Some(swap) = self.swap.as_mut() else { return HeadStep::Wait };
         let (head, version) = found.map_or((None, None), |(head, version)| (Some(head), Some(version)));
-        // Content tells whose write it was: it carries the epoch, which is this JobManager's alone.
+        // Content tells whose write it was: it carries the leader's name, which is this JobManager's
+        // alone. An epoch is not: two that have read the same HEAD claim it with the same one.
         if head.as_ref() == Some(&swap.intended) {
             self.done(version, HeadOutcome::Swapped)
         } else if version == self.version {
@@ -223,6 +231,23 @@ mod tests {
         store.apply(&StorageRequest::SwapHead { head: head(7), expected: None });
         let reply = store.apply(&request);
         assert_eq!(run(&mut writer, &mut store, reply), HeadOutcome::Deposed);
+    }
+
+    /// Both have read the same HEAD and claim it with the same epoch; the loser's answer is lost, or
+    /// is a conflict, and what it reads back looks like its own but for the name.
+    #[test]
+    fn of_two_that_claim_the_same_epoch_one_is_deposed() {
+        for answered in [true, false] {
+            let mut store = MemoryStore::default();
+            let [mut first, mut second] = ["a", "b"].map(|name| HeadWriter::new(name.to_owned()));
+            let requests = [first.swap(head(1)), second.swap(head(1))];
+            let reply = store.apply(&requests[0]);
+            assert_eq!(first.on_reply(reply, 0), HeadStep::Done(HeadOutcome::Swapped));
+            let reply = store.apply(&requests[1]);
+            let reply = if answered { reply } else { lost() };
+            assert_eq!(run(&mut second, &mut store, reply), HeadOutcome::Deposed);
+            assert_eq!(store.head.unwrap().0.leader_id, "a");
+        }
     }
 
     #[test]

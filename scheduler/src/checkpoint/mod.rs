@@ -160,13 +160,14 @@ struct EndState {
 }
 
 impl CheckpointCoordinator {
-    /// For a job whose tasks write below `directory`.
-    pub fn new(job: JobId, settings: CheckpointSettings, directory: String) -> Self {
+    /// For a job whose tasks write below `directory`, run by the JobManager `leader`: a name that no
+    /// other ever has.
+    pub fn new(job: JobId, leader: String, settings: CheckpointSettings, directory: String) -> Self {
         CheckpointCoordinator {
             job,
             settings,
             opening: Opening::default(),
-            head: HeadWriter::default(),
+            head: HeadWriter::new(leader),
             head_purpose: None,
             files: FileTracker::new(directory),
             pending: None,

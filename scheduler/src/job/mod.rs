@@ -264,8 +264,8 @@ pub struct JobMaster {
 }
 
 impl JobMaster {
-    /// A job that has not started.
-    pub fn new(submission: Submission, now: i64) -> Self {
+    /// A job that has not started, of the JobManager `leader`.
+    pub fn new(submission: Submission, leader: String, now: i64) -> Self {
         let Submission { job, plan, settings, coordinators, checkpoint_directory, seed } = submission;
         let planned = plan.clone();
         let topology = Topology::new(plan);
@@ -277,6 +277,7 @@ impl JobMaster {
             restart: RestartStrategy::new(settings.restart.clone()),
             checkpoints: CheckpointCoordinator::new(
                 job.clone(),
+                leader,
                 settings.checkpoints.clone(),
                 checkpoint_directory.clone(),
             ),

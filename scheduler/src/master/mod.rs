@@ -96,7 +96,7 @@ pub struct Master {
 }
 
 impl Master {
-    /// `epoch` must be above that of every earlier JobManager of the cluster.
+    /// `id` must be no other JobManager's, ever; `epoch` must be above that of every earlier JobManager of the cluster.
     pub fn new(id: String, epoch: u64, settings: MasterSettings) -> Self {
         Master {
             id,
@@ -129,7 +129,7 @@ impl Master {
         if self.jobs.contains_key(&id) {
             return (false, Vec::new());
         }
-        self.jobs.insert(id.clone(), JobMaster::new(submission, now));
+        self.jobs.insert(id.clone(), JobMaster::new(submission, self.id.clone(), now));
         self.job(&id, JobEvent::Start, now);
         (true, std::mem::take(&mut self.actions))
     }

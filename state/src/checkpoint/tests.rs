@@ -73,6 +73,7 @@ fn head(epoch: u64, retained: &[u64]) -> v1::Head {
         retained: retained.iter().copied().map(named).collect(),
         next_checkpoint_id: 100,
         job_status: "RUNNING".into(),
+        leader_id: "6f1c1d9a".into(),
     }
 }
 
@@ -84,7 +85,10 @@ fn store(stores: &Arc<ObjectStores>) -> CheckpointStore {
 fn persisted_messages_equal_the_golden_files() {
     let objects = ["s3p://bucket/shared/1-v1-0-0-u.sst".to_owned()];
     golden::check("checkpoint_metadata.bin", &frame::encode(Kind::CheckpointMetadata, &metadata(3, &objects)));
-    golden::check("head.bin", &frame::encode(Kind::Head, &head(4, &[2, 3])));
+    golden::check("head_with_leader.bin", &frame::encode(Kind::Head, &head(4, &[2, 3])));
+    // As written before there was the name of the leader.
+    let older = v1::Head { leader_id: String::new(), ..head(4, &[2, 3]) };
+    golden::check("head.bin", &frame::encode(Kind::Head, &older));
     let read: v1::Head = frame::decode(Kind::Head, &frame::encode(Kind::Head, &head(4, &[2, 3])), "x").unwrap();
     assert_eq!(read, head(4, &[2, 3]));
 }
