@@ -220,12 +220,12 @@ fn open_backend(
         return Ok(KeyedBackend::detached((0, 0), d.max_parallelism));
     };
     let unique = uuid::Uuid::new_v4().simple().to_string();
-    let directory: PathBuf = core.config.work_dir.join(super::core::DATABASES).join(attempt.job.as_str()).join(format!(
-        "{}-{}-{}",
-        attempt.subtask,
-        attempt.attempt,
-        &unique[..12]
-    ));
+    let directory: PathBuf = core
+        .config
+        .work_dir
+        .join(super::core::DATABASES)
+        .join(attempt.job.as_str())
+        .join(format!("{}-{}-{}", attempt.subtask, attempt.attempt, &unique[..12]));
     Ok(KeyedBackend::open(BackendConfig {
         directory,
         key_groups,
