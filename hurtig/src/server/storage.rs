@@ -68,10 +68,31 @@ impl CheckpointStorage for JobStorage {
     }
 
     async fn delete(&self, objects: &[String]) -> Result<(), StorageError> {
+        let mut failures = Vec::new();
         for object in objects {
-            self.stores.delete(object).await.map_err(storage_error)?;
+            if let Err(error) = self.stores.delete(object).await {
+                failures.push(error.to_string());
+            }
         }
-        Ok(())
+        all_deleted(&failures)
+    }
+
+    async fn sweep(&self, below: u64, kept: &[u64]) -> Result<(), StorageError> {
+        let removed = self.store.sweep(below, kept).await.map_err(storage_error)?;
+        if removed.objects > 0 {
+            tracing::info!(job = %self.job, objects = removed.objects, "deleted what earlier JobManagers had left");
+        }
+        all_deleted(&removed.failures)
+    }
+}
+
+/// One error for all that could not be deleted; the others were.
+fn all_deleted(failures: &[String]) -> Result<(), StorageError> {
+    match failures.first() {
+        None => Ok(()),
+        Some(first) => {
+            Err(StorageError::Unavailable(format!("{} objects are left; the first: {first}", failures.len())))
+        }
     }
 }
 
@@ -124,6 +145,31 @@ mod tests {
         assert_eq!(storage.read_metadata(&object).await.unwrap().checkpoint_id, 5);
         storage.delete(std::slice::from_ref(&object)).await.unwrap();
         assert!(matches!(storage.read_metadata(&object).await, Err(StorageError::NotFound(_))));
+    }
+
+    #[tokio::test]
+    async fn one_object_that_cannot_be_deleted_does_not_keep_the_others() {
+        let base = tempfile::tempdir().unwrap();
+        let storage = of(base.path());
+        let metadata = v1::CheckpointMetadata { checkpoint_id: 5, job_id: job().to_string(), ..Default::default() };
+        let object = storage.write_metadata(&metadata, None).await.unwrap();
+        let error = storage.delete(&["nowhere://x".to_owned(), object.clone()]).await.unwrap_err();
+        assert!(error.to_string().starts_with("1 objects are left"), "{error}");
+        assert!(matches!(storage.read_metadata(&object).await, Err(StorageError::NotFound(_))));
+    }
+
+    #[tokio::test]
+    async fn a_sweep_leaves_what_is_kept_and_what_is_new() {
+        let base = tempfile::tempdir().unwrap();
+        let storage = of(base.path());
+        let mut objects = Vec::new();
+        for checkpoint_id in [3, 4, 9] {
+            let metadata = v1::CheckpointMetadata { checkpoint_id, job_id: job().to_string(), ..Default::default() };
+            objects.push(storage.write_metadata(&metadata, None).await.unwrap());
+        }
+        storage.sweep(9, &[4]).await.unwrap();
+        assert!(matches!(storage.read_metadata(&objects[0]).await, Err(StorageError::NotFound(_))));
+        assert!(storage.read_metadata(&objects[1]).await.is_ok() && storage.read_metadata(&objects[2]).await.is_ok());
     }
 
     #[tokio::test]

@@ -13,6 +13,8 @@ pub mod head;
 mod open;
 pub mod pending;
 mod publish;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,5 +1,6 @@
 //! Opening a job's checkpoints: read HEAD, claim it by swapping in a new epoch, read the metadata of
-//! the checkpoints that it retains. The last of them is what the job restores.
+//! the checkpoints that it retains. The last of them is what the job restores. What a JobManager that
+//! was running the job has left besides them is swept up.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ const TERMINAL: [&str; 3] = ["FINISHED", "CANCELED", "FAILED"];
 pub(super) struct Opening {
     stage: Stage,
     attempts: u32,
+    /// HEAD is of a JobManager that did not come to end the job.
+    takes_over: bool,
     retry_at: Option<i64>,
 }
 
@@ -109,9 +112,11 @@ impl CheckpointCoordinator {
         self.next_id = head.next_checkpoint_id.max(1);
         head.next_checkpoint_id = self.next_id + ID_BLOCK;
         // What an earlier, ended run of the job left is not continued.
-        if TERMINAL.contains(&head.job_status.as_str()) {
+        let ended = TERMINAL.contains(&head.job_status.as_str());
+        if ended {
             head.retained.clear();
         }
+        self.opening.takes_over = !ended && !head.retained.is_empty();
         head.job_status = "RUNNING".to_owned();
         self.swap_head(head, HeadPurpose::Claim);
     }
@@ -144,6 +149,11 @@ impl CheckpointCoordinator {
             }
             None => {
                 self.opening.stage = Stage::Open;
+                if self.opening.takes_over {
+                    let kept = self.files.retained().iter().map(|completed| completed.id).collect();
+                    // Ids of this JobManager begin here: nothing of its own is swept.
+                    self.call(Purpose::Delete, StorageRequest::Sweep { below: self.next_id, kept });
+                }
                 self.stats.last_id = self.latest().map_or(0, |latest| latest.id);
                 self.actions.push(CheckpointAction::Opened);
             }

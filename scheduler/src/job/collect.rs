@@ -3,7 +3,8 @@
 //! With checkpoints on, rows are held until the checkpoint that covers them is complete: everything
 //! received from an attempt before its acknowledgement of checkpoint n belongs to n or earlier. What
 //! is held of an attempt that fails is dropped; its successor produces it again. Without checkpoints
-//! rows go at once.
+//! rows go at once, and once some have gone the attempt cannot be replaced: its successor would send
+//! them again.
 //!
 //! Flow control: a batch is acknowledged as soon as it is taken in, unless more than a limit of
 //! bytes waits for the client; then when the client has caught up. Held rows do not count, else a
@@ -12,7 +13,7 @@
 //! The client gets one Arrow IPC stream: of the schema messages of all attempts only the first is
 //! passed on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use arrow::ipc::{MessageHeader, root_as_message};
 use hurtig_proto::internal::v1 as internal;
@@ -45,6 +46,8 @@ pub struct CollectBuffer {
     schema_sent: bool,
     /// Released and not yet taken by the client.
     waiting_bytes: u64,
+    /// Tasks of which rows went to the client without waiting for a checkpoint.
+    given_out: BTreeSet<usize>,
     /// Position after the last row taken from the current attempt of each task.
     positions: BTreeMap<usize, u64>,
     unacknowledged: BTreeMap<usize, u64>,
@@ -60,6 +63,7 @@ impl CollectBuffer {
             schema: None,
             schema_sent: false,
             waiting_bytes: 0,
+            given_out: BTreeSet::new(),
             positions: BTreeMap::new(),
             unacknowledged: BTreeMap::new(),
         }
@@ -88,6 +92,9 @@ impl CollectBuffer {
         if self.hold {
             self.held.push_back(Held { task, covered_by: None, batch });
         } else {
+            if batch.rows > 0 {
+                self.given_out.insert(task);
+            }
             self.release(batch, &mut output);
         }
         self.acknowledge(&mut output);
@@ -109,6 +116,12 @@ impl CollectBuffer {
     /// The job has finished: nothing can be taken back any more.
     pub fn finished(&mut self) -> CollectOutput {
         self.release_where(|_| true)
+    }
+
+    /// Whether the client may have rows of `task` that no checkpoint covers, so that a new attempt
+    /// would repeat them.
+    pub fn has_given_out(&self, task: usize) -> bool {
+        self.given_out.contains(&task)
     }
 
     /// The attempt of `task` is over and will be replaced: what is held of it will come again.
@@ -273,11 +286,20 @@ mod tests {
         buffer.receive(1, collected(0, &[9])).unwrap();
         let mut outputs = vec![buffer.completed(1)];
         assert_eq!(values(&outputs), [1]);
+        assert!(!buffer.has_given_out(0), "the checkpoint covers the row");
         // The attempt of task 0 fails: row 2 comes again from its successor.
         buffer.reset(0);
         buffer.receive(0, collected(0, &[2, 3])).unwrap();
         outputs.push(buffer.finished());
         assert_eq!(values(&outputs), [1, 9, 2, 3]);
+    }
+
+    #[test]
+    fn rows_that_went_without_a_checkpoint_cannot_be_taken_back() {
+        let mut buffer = CollectBuffer::new(false, 1 << 20);
+        buffer.receive(0, collected(0, &[])).unwrap();
+        buffer.receive(1, collected(0, &[1])).unwrap();
+        assert_eq!([0, 1].map(|task| buffer.has_given_out(task)), [false, true]);
     }
 
     #[test]

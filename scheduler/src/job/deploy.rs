@@ -37,7 +37,9 @@ impl JobMaster {
             // Has waited long enough: no deadline any more.
             *time = i64::MIN;
         }
-        if self.checkpoints.in_doubt() {
+        if self.checkpoints.in_doubt() || (self.global_restart && self.any_live()) {
+            // Not slots are waited for now, so waiting for them has no deadline.
+            self.slots_missing_since_ms = None;
             return;
         }
         if self.global_restart && !self.restart_coordinators(pool, now) {

@@ -85,14 +85,23 @@ impl JobMaster {
         if new.is_empty() {
             return;
         }
-        self.root_cause = message;
+        self.root_cause.clone_from(&message);
         match self.restart.on_failure(now, &mut self.rng) {
+            RestartDecision::At { .. } if self.has_given_out_results(&new) => {
+                let why = "results cannot be taken back without checkpoints: set execution.checkpointing.interval";
+                self.fail_job(&format!("{message}; the job cannot restart: {why}"), now);
+            }
             RestartDecision::At { not_before_ms, merged } => {
                 self.restarts += u32::from(!merged);
                 self.restart_regions(&new, not_before_ms, now);
             }
             RestartDecision::Never => self.begin_failing(now),
         }
+    }
+
+    /// Whether a restart of `regions` would give rows to the client that it has already.
+    fn has_given_out_results(&self, regions: &[usize]) -> bool {
+        regions.iter().flat_map(|&region| &self.topology.regions[region]).any(|&task| self.collect.has_given_out(task))
     }
 
     fn touched_regions(&self, scope: Scope) -> BTreeSet<usize> {

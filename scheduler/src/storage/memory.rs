@@ -47,6 +47,8 @@ impl MemoryStore {
                 }
                 StorageReply::Deleted(Ok(()))
             }
+            // State files are not kept here.
+            StorageRequest::Sweep { .. } => StorageReply::Deleted(Ok(())),
         }
     }
 

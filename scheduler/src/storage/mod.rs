@@ -63,6 +63,13 @@ pub trait CheckpointStorage: Send + Sync {
 
     /// Deletes objects; one that does not exist is no error.
     async fn delete(&self, objects: &[String]) -> Result<(), StorageError>;
+
+    /// Deletes what aborted checkpoints, failed attempts and JobManagers that are no more have left:
+    /// files of checkpoints below `below` that none of the `kept` checkpoints refers to. None below
+    /// `below` may be under way. By default nothing.
+    async fn sweep(&self, _below: u64, _kept: &[u64]) -> Result<(), StorageError> {
+        Ok(())
+    }
 }
 
 /// A call of [`CheckpointStorage`] that the coordinator wants made.
@@ -94,6 +101,13 @@ pub enum StorageRequest {
         /// URIs.
         objects: Vec<String>,
     },
+    /// See [`CheckpointStorage::sweep`].
+    Sweep {
+        /// Checkpoint id.
+        below: u64,
+        /// Checkpoint ids.
+        kept: Vec<u64>,
+    },
 }
 
 /// The answer to a [`StorageRequest`].
@@ -107,7 +121,7 @@ pub enum StorageReply {
     MetadataWritten(Result<String, StorageError>),
     /// To [`StorageRequest::ReadMetadata`].
     Metadata(Result<Box<v1::CheckpointMetadata>, StorageError>),
-    /// To [`StorageRequest::Delete`].
+    /// To [`StorageRequest::Delete`] and [`StorageRequest::Sweep`].
     Deleted(Result<(), StorageError>),
 }
 
@@ -119,7 +133,7 @@ impl StorageReply {
             StorageRequest::SwapHead { .. } => StorageReply::Swapped(Err(error)),
             StorageRequest::WriteMetadata { .. } => StorageReply::MetadataWritten(Err(error)),
             StorageRequest::ReadMetadata { .. } => StorageReply::Metadata(Err(error)),
-            StorageRequest::Delete { .. } => StorageReply::Deleted(Err(error)),
+            StorageRequest::Delete { .. } | StorageRequest::Sweep { .. } => StorageReply::Deleted(Err(error)),
         }
     }
 }
@@ -138,5 +152,6 @@ pub async fn perform(storage: &dyn CheckpointStorage, request: StorageRequest) -
             StorageReply::Metadata(storage.read_metadata(&object).await.map(Box::new))
         }
         StorageRequest::Delete { objects } => StorageReply::Deleted(storage.delete(&objects).await),
+        StorageRequest::Sweep { below, kept } => StorageReply::Deleted(storage.sweep(below, &kept).await),
     }
 }
