@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use hurtig_proto::internal::v1 as internal;
 use internal::cluster_service_client::ClusterServiceClient;
 use internal::from_task_manager::Message;
 use internal::to_task_manager::Message as FromJobManager;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -102,7 +103,7 @@ async fn serve(core: &Arc<Core>, stop: &mut watch::Receiver<bool>, registered: &
         connected = connect(core) => connected,
         () = stopped(stop) => return End::Stopped,
     };
-    let (sender, mut incoming, registration) = match connected {
+    let (sender, mut incoming, registration, close) = match connected {
         Ok(connected) => connected,
         Err(reason) => return End::Lost(reason),
     };
@@ -162,7 +163,9 @@ async fn serve(core: &Arc<Core>, stop: &mut watch::Receiver<bool>, registered: &
             _ = reports.tick() => {
                 core.report(&session);
                 if let Some(reason) = core.stuck() {
-                    // Whoever waits for the task to end hears that it is lost.
+                    // Whoever waits for the task to end hears that it is lost: from the end of the
+                    // stream, which the task holds open.
+                    close.notify_one();
                     return End::Lost(reason);
                 }
             }
@@ -176,8 +179,12 @@ struct Registration {
     heartbeat_timeout: Duration,
 }
 
-type Connected =
-    (mpsc::UnboundedSender<internal::FromTaskManager>, tonic::Streaming<internal::ToTaskManager>, Registration);
+type Connected = (
+    mpsc::UnboundedSender<internal::FromTaskManager>,
+    tonic::Streaming<internal::ToTaskManager>,
+    Registration,
+    Arc<Notify>,
+);
 
 async fn connect(core: &Core) -> Result<Connected, String> {
     let address = &core.config.jobmanager;
@@ -191,11 +198,14 @@ async fn connect(core: &Core) -> Result<Connected, String> {
     let (sender, receiver) = mpsc::unbounded_channel();
     // The JobManager answers the call only once the registration has come.
     let _ = sender.send(internal::FromTaskManager { epoch: 0, message: Some(core.register_message()) });
+    let close = Arc::new(Notify::new());
+    let closed = Arc::clone(&close);
+    let outgoing = UnboundedReceiverStream::new(receiver).take_until(async move { closed.notified().await });
     let call = async {
         let mut incoming = ClusterServiceClient::new(transport)
             .max_decoding_message_size(core.config.max_message_bytes)
             .max_encoding_message_size(core.config.max_message_bytes)
-            .attach(UnboundedReceiverStream::new(receiver))
+            .attach(outgoing)
             .await
             .map_err(|status| format!("the JobManager refused the registration: {}", status.message()))?
             .into_inner();
@@ -215,7 +225,7 @@ async fn connect(core: &Core) -> Result<Connected, String> {
                 heartbeat_interval: Duration::from_millis(registered.heartbeat_interval_ms.max(1)),
                 heartbeat_timeout: Duration::from_millis(registered.heartbeat_timeout_ms.max(1)),
             };
-            Ok((sender, incoming, registration))
+            Ok((sender, incoming, registration, close))
         }
         Some(_) => Err("the JobManager sent something else before the registration's answer".into()),
         None => Err("the JobManager closed the stream instead of registering".into()),

@@ -78,11 +78,18 @@ impl Link {
 }
 
 /// Does not return from its opening until it is released.
-struct Stuck(Arc<AtomicBool>);
+struct Stuck(Arc<Gate>);
+
+#[derive(Default)]
+struct Gate {
+    reached: AtomicBool,
+    open: AtomicBool,
+}
 
 impl Operator for Stuck {
     fn open(&mut self, _context: OperatorContext) -> crate::Result<()> {
-        while !self.0.load(Ordering::Acquire) {
+        self.0.reached.store(true, Ordering::Release);
+        while !self.0.open.load(Ordering::Acquire) {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
@@ -133,8 +140,8 @@ struct Cluster {
     links: mpsc::UnboundedReceiver<Link>,
     registry: Arc<OperatorRegistry>,
     committed: Arc<Mutex<Vec<(i64, i64)>>>,
-    /// Lets operators "stuck" go on.
-    released: Arc<AtomicBool>,
+    /// At which operators "stuck" wait.
+    gate: Arc<Gate>,
     folder: tempfile::TempDir,
 }
 
@@ -159,16 +166,16 @@ impl Cluster {
             }),
         );
         registry.register_operator("sum", Arc::new(|_| Ok(Box::<Sum>::default())));
-        let released = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&released);
-        registry.register_operator("stuck", Arc::new(move |_| Ok(Box::new(Stuck(Arc::clone(&flag))))));
+        let gate = Arc::<Gate>::default();
+        let stuck = Arc::clone(&gate);
+        registry.register_operator("stuck", Arc::new(move |_| Ok(Box::new(Stuck(Arc::clone(&stuck))))));
         let sink = Arc::clone(&committed);
         registry.register_sink(
             "commit",
             Arc::new(move |spec| Ok(Box::new(CommitSink::new(&sink, spec.options["checkpointing"] == "true")))),
         );
         let folder = tempfile::tempdir().unwrap();
-        Cluster { address, links, registry: Arc::new(registry), committed, released, folder }
+        Cluster { address, links, registry: Arc::new(registry), committed, gate, folder }
     }
 
     async fn taskmanager(&mut self, name: &str) -> (TaskManager, Link) {
@@ -601,14 +608,19 @@ async fn a_task_that_does_not_end_is_fatal_and_given_up() {
         .await;
     let stuck = v1::operator::Kind::Custom(v1::Custom { factory: "stuck".into(), configuration: Vec::new() });
     link.send(ToTm::Deploy(with_input(task("stuck", 0, 0, 1, stuck), "edge", 1, 0)));
-    link.state("stuck", 0, "INITIALIZING").await;
+    let reached = async {
+        while !cluster.gate.reached.load(Ordering::Acquire) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LONG, reached).await.expect("the task is opened");
     link.send(ToTm::Cancel(internal::CancelTask { attempt: Some(attempt("stuck", 0, 0)) }));
     let reason = tokio::time::timeout(LONG, reasons.recv()).await.unwrap().unwrap();
     assert!(reason.contains("did not end within 20 ms of being cancelled"), "{reason}");
     // The JobManager hears that the TaskManager is gone, and need not wait for the task.
     let end = async { while let Ok(Some(_)) = link.from.message().await {} };
     tokio::time::timeout(LONG, end).await.expect("the stream ends");
-    cluster.released.store(true, Ordering::Release);
+    cluster.gate.open.store(true, Ordering::Release);
     let back = cluster.link().await;
     assert_eq!(back.register.resource_id, "a");
     assert!(reasons.try_recv().is_err(), "it is reported once");

@@ -418,10 +418,11 @@ impl Target {
             Outcome::Written(version) => Ok(version),
             Outcome::Refused => Err(refused()),
             Outcome::Failed(error) => Err(self.explain(operation, uri, &error)),
-            Outcome::InDoubt(error) => Err(StateError::Storage(format!(
-                "it is not known whether it was written: {}",
-                self.explain(operation, uri, &error)
-            ))),
+            Outcome::InDoubt(error) => Err(match self.explain(operation, uri, &error) {
+                // Kinds that do not say that nothing was written.
+                error @ (StateError::Storage(_) | StateError::Connection(_)) => error,
+                certain => StateError::Storage(format!("it is not known whether it was written: {certain}")),
+            }),
         }
     }
 }
