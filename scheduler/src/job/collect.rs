@@ -226,7 +226,7 @@ fn message_at(bytes: &[u8], at: usize) -> Result<Option<(&[u8], usize)>, String>
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use arrow::array::Int64Array;
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     /// A whole IPC stream, with schema and end mark, of the given values.
-    fn collected(sequence: u64, values: &[i64]) -> internal::CollectedBatch {
+    pub fn collected(sequence: u64, values: &[i64]) -> internal::CollectedBatch {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
         let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(values.to_vec()))]).unwrap();
         let mut writer = StreamWriter::try_new(Vec::new(), &schema).unwrap();

@@ -53,7 +53,7 @@ impl Bench {
             seed: 1,
         };
         let mut bench = Bench {
-            job: JobMaster::new(submission, 0),
+            job: JobMaster::new(submission, "first".to_owned(), 0),
             pool,
             store: MemoryStore::default(),
             now: 0,
@@ -273,6 +273,30 @@ fn without_checkpoints_a_failure_ends_the_job() {
 }
 
 #[test]
+fn results_that_the_client_has_are_not_repeated() {
+    let restart = [("restart-strategy.type", "fixed-delay"), ("restart-strategy.fixed-delay.delay", "1 s")];
+    for (rows, expected) in [(&[][..], JobState::Restarting), (&[1][..], JobState::Failing)] {
+        let mut bench = Bench::new(exchange(), &restart, &[2]);
+        bench.all_run();
+        bench.message(3, |attempt| {
+            FromTask::Collected(internal::CollectedBatch {
+                attempt: Some(attempt),
+                ..collect::tests::collected(0, rows)
+            })
+        });
+        bench.state(0, "FAILED");
+        assert_eq!(bench.job.state(), expected);
+        if expected == JobState::Failing {
+            let cause = bench.job.status().root_cause;
+            assert!(
+                cause.contains("for the test") && cause.contains("set execution.checkpointing.interval"),
+                "{cause}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_lost_taskmanager_counts_once_and_its_region_waits_for_a_slot() {
     let mut bench = Bench::new(pipelines(), CHECKPOINTS, &[1, 1]);
     bench.all_run();
@@ -371,6 +395,7 @@ fn a_restart_waits_until_it_is_known_which_checkpoint_is_the_last() {
     }
     bench.at(60_000);
     assert!(bench.deployments().is_empty());
+    assert!(bench.job.deadline().is_none_or(|due| due > 60_000), "what is waited for is not a time");
     bench.release_storage();
     let deployments = bench.deployments();
     assert!(deployments.len() == 4 && deployments.iter().all(|d| d.restore_checkpoint_id == id));
@@ -474,7 +499,7 @@ fn a_new_jobmanager_goes_on_from_head_and_never_reuses_an_id() {
         checkpoint_directory: MEMORY_DIRECTORY.into(),
         seed: 2,
     };
-    next.job = JobMaster::new(submission, 0);
+    next.job = JobMaster::new(submission, "next".to_owned(), 0);
     next.pool.register(SessionId(1), taskmanager("tm", 2));
     next.event(JobEvent::Start);
     assert!(next.deployments().iter().all(|d| d.restore_checkpoint_id == id));
