@@ -331,7 +331,6 @@ fn random(options: &FieldOptions<'_>, field: &str, ty: &LogicalType) -> Result<V
             let bound = |name: &str, default: i128| match options.text(field, name) {
                 None => Ok(default),
                 Some(text) => scalar::parse_decimal(text.trim().as_bytes(), *p, *s)
-                    .ok()
                     .flatten()
                     .ok_or_else(|| Error::Validation(format!("{field}.{name}: '{text}' is not a {ty}"))),
             };

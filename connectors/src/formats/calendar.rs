@@ -200,7 +200,7 @@ pub fn write_java_time(out: &mut Vec<u8>, nanos_of_day: i64) {
     push_padded(out, seconds / 3600, 2);
     out.push(b':');
     push_padded(out, seconds / 60 % 60, 2);
-    if seconds % 60 == 0 && nanos == 0 {
+    if seconds.is_multiple_of(60) && nanos == 0 {
         return;
     }
     out.push(b':');
@@ -209,9 +209,9 @@ pub fn write_java_time(out: &mut Vec<u8>, nanos_of_day: i64) {
         return;
     }
     out.push(b'.');
-    if nanos % 1_000_000 == 0 {
+    if nanos.is_multiple_of(1_000_000) {
         push_padded(out, nanos / 1_000_000, 3);
-    } else if nanos % 1000 == 0 {
+    } else if nanos.is_multiple_of(1000) {
         push_padded(out, nanos / 1000, 6);
     } else {
         push_padded(out, nanos, 9);

@@ -226,7 +226,7 @@ impl<'a, F: FnMut(usize) -> Result<Option<Cow<'a, [u8]>>, String>> Values<'_, F>
     }
 
     fn decimals(self, p: u8, s: u8) -> Result<ArrayRef, ValueError> {
-        let array = self.primitive::<arrow::datatypes::Decimal128Type>(|t| scalar::parse_decimal(t, p, s).ok())?;
+        let array = self.primitive::<arrow::datatypes::Decimal128Type>(|t| scalar::parse_decimal(t, p, s))?;
         Ok(Arc::new(array.with_data_type(ArrowType::Decimal128(p, s as i8))))
     }
 

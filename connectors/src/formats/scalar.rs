@@ -58,9 +58,9 @@ pub fn parse_float(text: &[u8]) -> Option<f32> {
     std::str::from_utf8(text).ok()?.trim().trim_end_matches(['d', 'D', 'f', 'F']).parse().ok()
 }
 
-/// Reads a decimal number, rounded half up to `scale` digits. `Ok(None)`: it does not fit
-/// `precision`. `Err`: not a number.
-pub fn parse_decimal(text: &[u8], precision: u8, scale: u8) -> Result<Option<i128>, ()> {
+/// Reads a decimal number, rounded half up to `scale` digits. `Some(None)`: it does not
+/// fit `precision`. `None`: not a number.
+pub fn parse_decimal(text: &[u8], precision: u8, scale: u8) -> Option<Option<i128>> {
     let (negative, mut rest) = match text.first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),
@@ -68,7 +68,7 @@ pub fn parse_decimal(text: &[u8], precision: u8, scale: u8) -> Result<Option<i12
     };
     let mut exponent: i64 = 0;
     if let Some(at) = rest.iter().position(|b| matches!(b, b'e' | b'E')) {
-        exponent = parse_int(&rest[at + 1..], -100_000, 100_000).ok_or(())?;
+        exponent = parse_int(&rest[at + 1..], -100_000, 100_000)?;
         rest = &rest[..at];
     }
     let (whole, fraction) = match rest.iter().position(|&b| b == b'.') {
@@ -76,7 +76,7 @@ pub fn parse_decimal(text: &[u8], precision: u8, scale: u8) -> Result<Option<i12
         None => (rest, &rest[..0]),
     };
     if whole.is_empty() && fraction.is_empty() || !whole.iter().chain(fraction).all(u8::is_ascii_digit) {
-        return Err(());
+        return None;
     }
     // The value is the digits times ten to the power of (exponent - fraction digits); `kept` of the
     // digits stand before the rounding position.
@@ -88,7 +88,7 @@ pub fn parse_decimal(text: &[u8], precision: u8, scale: u8) -> Result<Option<i12
         if (i as i64) < kept {
             match value.checked_mul(10).and_then(|v| v.checked_add(digit)) {
                 Some(v) => value = v,
-                None => return Ok(None),
+                None => return Some(None),
             }
         } else {
             round_up = i as i64 == kept && digit >= 5;
@@ -100,14 +100,14 @@ pub fn parse_decimal(text: &[u8], precision: u8, scale: u8) -> Result<Option<i12
         let shifted = u32::try_from(missing).ok().and_then(|n| 10_i128.checked_pow(n));
         match shifted.and_then(|factor| value.checked_mul(factor)) {
             Some(v) => value = v,
-            None => return Ok(None),
+            None => return Some(None),
         }
     }
     value += i128::from(round_up);
     if value >= 10_i128.pow(u32::from(precision)) {
-        return Ok(None);
+        return Some(None);
     }
-    Ok(Some(if negative { -value } else { value }))
+    Some(Some(if negative { -value } else { value }))
 }
 
 /// Appends a decimal with exactly `scale` digits after the point.
@@ -283,20 +283,20 @@ mod tests {
     #[test]
     fn decimals_round_half_up_and_overflow_to_nothing() {
         let d = |t: &str, p, s| parse_decimal(t.as_bytes(), p, s);
-        assert_eq!(d("9.995", 6, 2), Ok(Some(1000)));
-        assert_eq!(d("-9.995", 6, 2), Ok(Some(-1000)));
-        assert_eq!(d("0.004", 6, 2), Ok(Some(0)));
-        assert_eq!(d("1e3", 6, 2), Ok(Some(100_000)));
-        assert_eq!(d("12345e-7", 6, 4), Ok(Some(12)));
-        assert_eq!(d("5e-3", 6, 2), Ok(Some(1)));
-        assert_eq!(d("5e-4", 6, 2), Ok(Some(0)));
-        assert_eq!(d("9999.995", 6, 2), Ok(None));
-        assert_eq!(d("12345678901234567890.12345678", 30, 8), Ok(Some(1_234_567_890_123_456_789_012_345_678)));
-        assert_eq!(d("1e99", 38, 0), Ok(None));
-        assert_eq!(d("0e99", 38, 0), Ok(Some(0)));
-        assert_eq!(d("", 6, 2), Err(()));
-        assert_eq!(d(".", 6, 2), Err(()));
-        assert_eq!(d("1.2.3", 6, 2), Err(()));
+        assert_eq!(d("9.995", 6, 2), Some(Some(1000)));
+        assert_eq!(d("-9.995", 6, 2), Some(Some(-1000)));
+        assert_eq!(d("0.004", 6, 2), Some(Some(0)));
+        assert_eq!(d("1e3", 6, 2), Some(Some(100_000)));
+        assert_eq!(d("12345e-7", 6, 4), Some(Some(12)));
+        assert_eq!(d("5e-3", 6, 2), Some(Some(1)));
+        assert_eq!(d("5e-4", 6, 2), Some(Some(0)));
+        assert_eq!(d("9999.995", 6, 2), Some(None));
+        assert_eq!(d("12345678901234567890.12345678", 30, 8), Some(Some(1_234_567_890_123_456_789_012_345_678)));
+        assert_eq!(d("1e99", 38, 0), Some(None));
+        assert_eq!(d("0e99", 38, 0), Some(Some(0)));
+        assert_eq!(d("", 6, 2), None);
+        assert_eq!(d(".", 6, 2), None);
+        assert_eq!(d("1.2.3", 6, 2), None);
     }
 
     #[test]

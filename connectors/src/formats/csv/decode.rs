@@ -161,7 +161,7 @@ impl<'a> Builder<'a> {
             Some(literal) => text == literal.as_bytes(),
             None => false,
         };
-        (!null && !(text.is_empty() && self.options.empty_as_null)).then_some(text)
+        if null || text.is_empty() && self.options.empty_as_null { None } else { Some(text) }
     }
 
     /// The elements of an ARRAY or ROW field.

@@ -233,7 +233,8 @@ fn quoted(
             None => Ok(Field::Incomplete),
         },
         Some(&b) => {
-            let next = line_end(data, behind, true).unwrap_or(data.len());
+            // The whole line is refused, so its end must be there.
+            let Some(next) = line_end(data, behind, at_end) else { return Ok(Field::Incomplete) };
             Err((
                 format!("expected '{}' behind a quoted field, found '{}'", options.delimiter as char, b as char),
                 next,

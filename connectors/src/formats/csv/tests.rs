@@ -53,6 +53,19 @@ fn a_record_cut_anywhere_is_waited_for() {
 }
 
 #[test]
+fn a_bad_record_cut_anywhere_is_skipped_as_a_whole() {
+    let schema = schema("a STRING, b STRING");
+    let text = b"\"x\"y,z,\n1,2\n\"x\"y,\"z\n3,4";
+    for cut in 0..text.len() {
+        let mut decoder = CsvDecoder::new(&schema, &[0, 1], csv(&[("csv.ignore-parse-errors", "true")]));
+        let open = ScanLimits { at_end: false, until: usize::MAX, rows: usize::MAX };
+        let found = decoder.scan(&text[..cut], 0, open).unwrap();
+        decoder.scan(text, found.end, ScanLimits { at_end: true, ..open }).unwrap();
+        assert_eq!(decoder.pending(), 2, "cut at {cut}");
+    }
+}
+
+#[test]
 fn the_number_of_fields_must_fit() {
     let error = read("a INT", "1,2\n", &[]).unwrap_err();
     assert!(error.reason.contains("1 fields expected but 2 found"), "{error:?}");

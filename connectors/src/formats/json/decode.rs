@@ -218,10 +218,9 @@ impl ColumnBuilder<'_> {
             e.path.insert(0, name.to_owned());
             e
         };
-        if self.options.fail_on_missing_field {
-            if let Some(row) = spans.iter().position(|s| *s == Span::MISSING) {
-                return Err(named(failed(row, "the field is missing (json.fail-on-missing-field is true)")));
-            }
+        let missing = spans.iter().position(|s| *s == Span::MISSING);
+        if let Some(row) = missing.filter(|_| self.options.fail_on_missing_field) {
+            return Err(named(failed(row, "the field is missing (json.fail-on-missing-field is true)")));
         }
         self.column(ty, spans).map_err(named)
     }

@@ -220,12 +220,11 @@ fn unicode(raw: &[u8], at: &mut usize) -> std::result::Result<char, String> {
     };
     let high = unit(*at).ok_or("\\u needs four hex digits")?;
     *at += 4;
-    if (0xD800..0xDC00).contains(&high) && raw.get(*at..*at + 2) == Some(b"\\u") {
-        if let Some(low) = unit(*at + 2).filter(|low| (0xDC00..0xE000).contains(low)) {
-            *at += 6;
-            let code = 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
-            return Ok(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
-        }
+    let is_pair = (0xD800..0xDC00).contains(&high) && raw.get(*at..*at + 2) == Some(b"\\u");
+    if let Some(low) = unit(*at + 2).filter(|low| is_pair && (0xDC00..0xE000).contains(low)) {
+        *at += 6;
+        let code = 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
+        return Ok(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
     }
     Ok(char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER))
 }
