@@ -51,7 +51,9 @@ impl JobMaster {
         let partly_finished = self.checkpoints.latest().is_some_and(|latest| {
             latest.metadata.vertices.iter().flat_map(|v| &v.subtasks).any(|subtask| subtask.finished)
         });
-        if !self.settings.adaptive || partly_finished {
+        // Results that went to the client without checkpoints would come again.
+        let given_out = (0..self.executions.len()).any(|task| self.collect.has_given_out(task));
+        if !self.settings.adaptive || partly_finished || given_out {
             return None;
         }
         let available = self.slots.len() + pool.free();
