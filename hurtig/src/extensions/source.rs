@@ -143,7 +143,12 @@ impl SourceReader for Reader {
         let (open, skip, waker) = (self.open.clone(), self.position.batches, context.waker);
         std::thread::Builder::new()
             .name(format!("hurtig-source-{}", subtask.index))
-            .spawn(move || feed(&*open, &subtask, skip, &send, &waker))
+            .spawn(move || {
+                // Behind the end of the channel, which `feed` owns: woken before, the task would find the
+                // channel empty but open, and sleep on.
+                let _wake = WakeAtEnd(&waker);
+                feed(&*open, &subtask, skip, send, &waker);
+            })
             .map_err(|source| EngineError::Io { context: "cannot start a thread for a source".into(), source })?;
         self.batches = Some(receive);
         Ok(())
@@ -174,22 +179,23 @@ impl SourceReader for Reader {
     }
 }
 
+/// Wakes the task when it is dropped, on every way out.
+struct WakeAtEnd<'a>(&'a Waker);
+
+impl Drop for WakeAtEnd<'_> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// Sends what the iterator gives; ends when it does, or when nobody takes it any more.
 fn feed(
     open: &Open,
     subtask: &Subtask,
     skip: u64,
-    send: &SyncSender<Result<RecordBatch, ExtensionError>>,
+    send: SyncSender<Result<RecordBatch, ExtensionError>>,
     waker: &Waker,
 ) {
-    // Woken also at the end, when the channel closes.
-    struct WakeAtEnd<'a>(&'a Waker);
-    impl Drop for WakeAtEnd<'_> {
-        fn drop(&mut self) {
-            (self.0)();
-        }
-    }
-    let _wake = WakeAtEnd(waker);
     let batches = match open(subtask) {
         Ok(batches) => batches,
         Err(error) => return drop(send.send(Err(error))),

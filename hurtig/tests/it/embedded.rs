@@ -64,6 +64,23 @@ async fn windows_over_an_own_source() {
 }
 
 #[tokio::test]
+async fn subtasks_without_a_batch_end_as_well() {
+    let cluster = EmbeddedCluster::builder()
+        .slots(4)
+        .source("clicks", FnSource::of_batches(vec![clicks(&[("ann", 1, 0)])]))
+        .start()
+        .await
+        .unwrap();
+    for round in 0..20 {
+        let flow = Dataflow::new(format!("round {round}")).parallelism(4);
+        flow.source(clicks_table()).collect();
+        let job = cluster.execute(&flow).await.unwrap();
+        let rows = job.results().await.unwrap().collect().await.unwrap();
+        assert_eq!(rows.iter().map(Batch::num_rows).sum::<usize>(), 1);
+    }
+}
+
+#[tokio::test]
 async fn an_own_sink_gets_what_a_closure_made_of_every_batch() {
     let sum = Arc::new(AtomicUsize::new(0));
     let seen = sum.clone();
