@@ -39,6 +39,7 @@ example-embed: setup ## Build and run the crate that embeds Hurtig
 	cargo run --manifest-path examples/embed/Cargo.toml
 
 install: setup ## Build with optimisation and install the binary under PREFIX (default ~/.local)
+	@echo "install: a first optimised build takes about 40 minutes on two cores"
 	cargo build --release -p hurtig --bin hurtig
 	install -Dm755 $(CARGO_TARGET_DIR)/release/hurtig $(PREFIX)/bin/hurtig
 	@echo "installed $(PREFIX)/bin/hurtig; add $(PREFIX)/bin to PATH if it is not there"

@@ -25,4 +25,17 @@ done
 if grep -rnE 'todo!\(|unimplemented!\(|#\[ignore' --include='*.rs' --exclude-dir=target .; then
     complain "no unfinished code and no muted tests"
 fi
+# What the documentation points to exists.
+for page in README.md docs/*.md; do
+    folder=$(dirname "$page")
+    for link in $(grep -oE '\]\([^)#:]+\)' "$page" | sed 's/^](//; s/)$//'); do
+        [ -e "$folder/$link" ] || complain "$page links to $link, which does not exist"
+    done
+done
+for path in $(grep -ohE '`(proto|graph|state|engine|connectors|sql|scheduler|hurtig|scripts|examples)/[A-Za-z0-9_./-]+`' README.md docs/*.md | tr -d '`'); do
+    [ -e "$path" ] || complain "the documentation names $path, which does not exist"
+done
+for page in $(grep -rhoE 'docs/[a-z-]+\.md' --include='*.rs' . | sort -u); do
+    [ -e "$page" ] || complain "a message or comment names $page, which does not exist"
+done
 exit $fail

@@ -11,7 +11,9 @@ trap 'rm -rf "$stage"' EXIT
 mkdir -p "$stage/$name/bin"
 install -m755 "$target/release/hurtig" "$stage/$name/bin/hurtig"
 python3 scripts/third-party-notices.py "$stage/$name/THIRD-PARTY-NOTICES.md"
-cp -r LICENSE README.md CHANGELOG.md docs examples proto/proto "$stage/$name/"
+cp -r LICENSE README.md CHANGELOG.md docs examples "$stage/$name/"
+mkdir -p "$stage/$name/proto"
+cp -r proto/proto "$stage/$name/proto/"
 mkdir -p dist
 tar -C "$stage" -czf "dist/$name.tar.gz" "$name"
 echo "dist/$name.tar.gz"
