@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub fn from_json(text: &str, origin: &str) -> Result<v1::JobGraph> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let wrong = |reason: String| {
-        Error::new(ErrorKind::Parse, format!("{origin} is not a job graph: {reason}; see docs/job-graph.md"))
+        Error::new(ErrorKind::Parse, format!("{origin} is not a job graph: {reason}; see docs/job-graph-api.md"))
     };
     let message = DynamicMessage::deserialize(descriptor()?, &mut deserializer).map_err(|e| wrong(e.to_string()))?;
     deserializer.end().map_err(|e| wrong(e.to_string()))?;

@@ -23,8 +23,6 @@ const WITHOUT_EFFECT: &[&ConfigOption] = &[
     &keys::REST_BIND_ADDRESS,
     &keys::HA_STORAGE_DIR,
     &keys::HA_CLUSTER_ID,
-    &keys::JOBMANAGER_SCHEDULER,
-    &keys::SCALING_COOLDOWN,
     &keys::EXECUTING_STABILIZATION_TIMEOUT,
     &keys::JOBMANAGER_MEMORY,
     &keys::METRICS_REPORTERS,
@@ -81,4 +79,9 @@ pub(super) fn refusal(option: &ConfigOption, value: &str) -> Option<&'static str
     let (_, fine, reason) = REFUSED.iter().find(|(o, ..)| o.key == option.key)?;
     let value = value.trim();
     (!fine.iter().any(|f| f.eq_ignore_ascii_case(value))).then_some(*reason)
+}
+
+/// Keys with values that are refused, with the values that are fine and what is said of the others.
+pub(super) fn partly_refused() -> impl Iterator<Item = &'static (ConfigOption, &'static [&'static str], &'static str)> {
+    REFUSED.iter()
 }

@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 
-use super::effect::has_effect;
+use super::effect::{has_effect, partly_refused};
 use super::{ConfigOption, ValueType, keys};
 
-/// All registered keys by subject, as Markdown tables; those without effect last.
+/// All registered keys by subject, as Markdown tables; those without effect and those with
+/// refused values last.
 pub fn markdown_reference() -> String {
     let mut text = String::new();
+    let refused = |option: &ConfigOption| partly_refused().any(|(o, ..)| o.key == option.key);
     let mut group = |title: &str, options: &mut dyn Iterator<Item = &'static ConfigOption>| {
         let mut options = options.peekable();
         if options.peek().is_some() {
@@ -18,22 +20,38 @@ pub fn markdown_reference() -> String {
         }
     };
     for (title, options) in keys::GROUPS {
-        group(title, &mut options.iter().filter(|o| has_effect(o)));
+        group(title, &mut options.iter().filter(|o| has_effect(o) && !refused(o)));
     }
-    group("Read for compatibility, without effect", &mut keys::all().filter(|o| !has_effect(o)));
+    let ignored = &mut keys::all().filter(|o| !has_effect(o) && !refused(o));
+    group("Read for compatibility, without effect", ignored);
+    text.push_str("## Refused unless they have a supported value\n\n");
+    text.push_str("| key | type | default | supported | why |\n| --- | --- | --- | --- | --- |\n");
+    for (option, fine, reason) in partly_refused() {
+        let fine: Vec<String> = fine.iter().filter(|f| !f.is_empty()).map(|f| format!("`{f}`")).collect();
+        let fine = if fine.is_empty() { "not set".to_owned() } else { fine.join(", ") };
+        let (key, default) = (key(option), default(option));
+        let _ = writeln!(text, "| {key} | {} | {default} | {fine} | {reason} |", type_name(option.value_type));
+    }
     text.truncate(text.trim_end().len());
     text.push('\n');
     text
 }
 
 fn row(text: &mut String, option: &ConfigOption) {
-    let default = option.default.map_or("none".to_owned(), |d| format!("`{d}`"));
     let older = match option.fallback_keys {
         [] => String::new(),
         keys => format!(" Older spelling: `{}`.", keys.join("`, `")),
     };
-    let kind = type_name(option.value_type);
-    let _ = writeln!(text, "| `{}` | {kind} | {default} | {}{older} |", option.key, option.description);
+    let (key, kind, default) = (key(option), type_name(option.value_type), default(option));
+    let _ = writeln!(text, "| {key} | {kind} | {default} | {}{older} |", option.description);
+}
+
+fn key(option: &ConfigOption) -> String {
+    format!("`{}`", option.key)
+}
+
+fn default(option: &ConfigOption) -> String {
+    option.default.map_or("none".to_owned(), |d| format!("`{d}`"))
 }
 
 fn type_name(value_type: ValueType) -> String {
@@ -59,8 +77,23 @@ mod tests {
         for option in keys::all() {
             let rows: Vec<&str> = text.lines().filter(|l| l.starts_with(&format!("| `{}` |", option.key))).collect();
             assert_eq!(rows.len(), 1, "{}", option.key);
-            assert_eq!(rows[0].matches(" | ").count(), 3, "{}", rows[0]);
+            let columns = if partly_refused().any(|(o, ..)| o.key == option.key) { 4 } else { 3 };
+            assert_eq!(rows[0].matches(" | ").count(), columns, "{}", rows[0]);
         }
+    }
+
+    #[test]
+    fn keys_are_in_the_group_that_says_what_becomes_of_them() {
+        let text = markdown_reference();
+        let group = |key: &str| {
+            let (before, _) = text.split_once(&format!("| `{key}` |")).unwrap();
+            before.rsplit_once("## ").unwrap().1.lines().next().unwrap()
+        };
+        assert_eq!(group("table.exec.legacy-cast-behaviour"), "Refused unless they have a supported value");
+        assert_eq!(group("table.exec.mini-batch.enabled"), "Read for compatibility, without effect");
+        let scheduler = group("jobmanager.scheduler");
+        assert_eq!(group("jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling"), scheduler);
+        assert!(!scheduler.contains("without effect"), "{scheduler}");
     }
 
     /// `HURTIG_WRITE_DOCS=1` writes the page instead.
