@@ -1,13 +1,15 @@
 //! COUNT, SUM, AVG and the variances.
 //!
 //! Integers add up in i64 and wrap, as Flink's do in the result's type (wrapping is the same in
-//! either width). SUM of FLOAT adds in single precision. Variances of integers are computed exactly
+//! either width). SUM of FLOAT adds in single precision. Decimals add up in all of i128, so that the
+//! result does not depend on how rows are split into partial sums; a sum of more than 38 digits is
+//! NULL, and so is its average. Variances of integers are computed exactly
 //! and truncated to the result's type, those of decimals in double precision.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array};
+use arrow::array::{Array, ArrayRef, Decimal128Array, Int64Array};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowNativeType, DataType};
 use hurtig_graph::aggregates::AggregateFunction;
@@ -101,7 +103,15 @@ impl Function for Count {
 trait Number: ArrowNativeType + Send + Sync {
     fn read(array: &ArrayRef) -> Result<(ScalarBuffer<Self>, Option<NullBuffer>)>;
     fn write(values: impl Iterator<Item = Option<Self>>, ty: &DataType) -> Result<ArrayRef>;
+    /// A column of an accumulator: `values` as they are, also those too large for a result.
+    fn write_state(values: impl Iterator<Item = Self>, ty: &DataType) -> Result<ArrayRef> {
+        Self::write(values.map(Some), ty)
+    }
     fn plus(self, other: Self, sign: i64) -> Self;
+    /// Too large for any type: SUM and AVG are NULL.
+    fn overflows(self) -> bool {
+        false
+    }
     /// The mean of `count` values that sum up to `self`, at the scale and width of the result.
     fn mean(self, count: i64, scale_up: u32) -> Self;
     fn put(self, out: &mut Vec<u8>);
@@ -130,6 +140,9 @@ impl Number for i64 {
     }
 }
 
+/// The sum that i128 does not hold.
+const OVERFLOW: i128 = i128::MAX;
+
 impl Number for i128 {
     fn read(array: &ArrayRef) -> Result<(ScalarBuffer<Self>, Option<NullBuffer>)> {
         decimal_values(array)
@@ -139,7 +152,18 @@ impl Number for i128 {
     }
     #[inline]
     fn plus(self, other: Self, sign: i64) -> Self {
-        if sign < 0 { self.saturating_sub(other) } else { self.saturating_add(other) }
+        // What exceeds even i128 stays so whatever follows.
+        if self == OVERFLOW || other == OVERFLOW {
+            return OVERFLOW;
+        }
+        let sum = if sign < 0 { self.checked_sub(other) } else { self.checked_add(other) };
+        sum.unwrap_or(OVERFLOW)
+    }
+    fn write_state(values: impl Iterator<Item = Self>, ty: &DataType) -> Result<ArrayRef> {
+        Ok(Arc::new(Decimal128Array::from_iter_values(values).with_data_type(ty.clone())))
+    }
+    fn overflows(self) -> bool {
+        self.unsigned_abs() >= 10_u128.pow(38)
     }
     fn mean(self, count: i64, scale_up: u32) -> Self {
         divide_half_up(self, i128::from(count), scale_up)
@@ -267,6 +291,7 @@ impl<N: Number> Function for Sum<N> {
     fn evaluate(&self, states: &ChunkedVec<Self::State>, groups: &[u32]) -> Result<ArrayRef> {
         let results = groups.iter().map(|&g| states.get(g)).map(|s| match s.count {
             0 => None,
+            _ if s.sum.overflows() => None,
             count if self.average => Some(s.sum.mean(count, self.scale_up)),
             _ => Some(s.sum),
         });
@@ -274,7 +299,7 @@ impl<N: Number> Function for Sum<N> {
     }
 
     fn partial(&self, states: &ChunkedVec<Self::State>, groups: &[u32]) -> Result<Vec<ArrayRef>> {
-        let sums = N::write(groups.iter().map(|&g| Some(states.get(g).sum)), &self.state)?;
+        let sums = N::write_state(groups.iter().map(|&g| states.get(g).sum), &self.state)?;
         let counts: Vec<i64> = groups.iter().map(|&g| states.get(g).count).collect();
         Ok(vec![sums, Arc::new(Int64Array::from(counts))])
     }
@@ -425,8 +450,8 @@ impl<N: Moment> Function for Variance<N> {
         };
         Ok(vec![
             Arc::new(Int64Array::from(counts)),
-            N::write(groups.iter().map(|&g| Some(states.get(g).sum)), &ty)?,
-            N::write(groups.iter().map(|&g| Some(states.get(g).squares)), &ty)?,
+            N::write_state(groups.iter().map(|&g| states.get(g).sum), &ty)?,
+            N::write_state(groups.iter().map(|&g| states.get(g).squares), &ty)?,
         ])
     }
 

@@ -165,6 +165,36 @@ fn merged_parts_equal_the_whole() {
     }
 }
 
+/// `function` over all rows, each of `parts` summed apart and merged.
+fn merged(function: &str, ty: &str, parts: &[&[&str]]) -> String {
+    let mut whole = accumulator(function, ty, false, &[], false);
+    whole.resize(1);
+    for part in parts {
+        let mut first = accumulator(function, ty, false, &[], false);
+        add(first.as_mut(), ty, 0, part);
+        let partial = first.partial(&[0]).unwrap();
+        let mut touched = Touched::default();
+        touched.set(&[0], 1);
+        whole.merge(&partial, &Rows { groups: &[0], selection: None, signs: None, touched: &touched }).unwrap();
+    }
+    text(whole.evaluate(&[0]).unwrap()).remove(0)
+}
+
+#[test]
+fn a_decimal_sum_of_too_many_digits_is_null_however_rows_are_split() {
+    let (ty, nines) = ("DECIMAL(38, 0)", "9".repeat(38));
+    let (n, minus) = (nines.as_str(), format!("-{nines}"));
+    for function in ["SUM", "AVG"] {
+        assert_eq!(merged(function, ty, &[&[n], &["1"]]), "null", "{function}");
+        assert_eq!(merged(function, ty, &[&[n, "1"], &["5"]]), "null", "{function}");
+        // More than i128 holds stays too much.
+        assert_eq!(merged(function, ty, &[&[n, n], &[&minus]]), "null", "{function}");
+        assert_eq!(result(function, ty, &[n, n, &minus]), "null", "{function}");
+    }
+    // A partial sum may have more digits than the result.
+    assert_eq!(merged("SUM", ty, &[&[n, "1"], &["-1"]]), nines);
+}
+
 #[test]
 fn frozen_states_come_back_and_later_rows_do_not_reach_them() {
     for (function, ty, distinct) in all() {
