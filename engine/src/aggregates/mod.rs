@@ -138,8 +138,10 @@ pub struct BoundCall {
     pub spec: AggregateSpec,
     /// Positions of the arguments, or of the accumulator columns when `merges`.
     pub columns: Vec<usize>,
-    /// Position of the FILTER column.
+    /// Position of the FILTER column, none when `merges`.
     pub filter: Option<usize>,
+    /// The call has a FILTER, here or in the LOCAL phase before: not every row counts.
+    pub filtered: bool,
     /// Whether the input carries accumulator columns.
     pub merges: bool,
     /// The call in Flink's terms, as `COUNT(DISTINCT BIGINT)`: state is declared with it.
@@ -193,6 +195,7 @@ impl BoundCall {
             declaration: format!("{}({distinct}{})", function.name(), types.join(", ")),
             columns: call.arguments.iter().map(|&i| i as usize).collect(),
             filter,
+            filtered: filter.is_some(),
             merges: false,
             field,
             accumulator_fields: accumulator_types(call, input, retracts)?.unwrap_or_default(),

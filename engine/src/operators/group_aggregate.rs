@@ -38,6 +38,8 @@ pub struct GroupAggregate {
     next_sweep_ms: i64,
     /// The result of a touched key always differs from the one before.
     always_changes: bool,
+    /// Equal keys may come with unequal values (0.0 and -0.0): rows leave under the store's keys.
+    normalised_keys: bool,
     state: Option<State>,
     clock: Option<Arc<dyn Clock>>,
     /// Entries of the database whose keys are no longer in memory.
@@ -87,9 +89,11 @@ impl GroupAggregate {
         let ttl_ms = i64::try_from(aggregate.state_ttl_ms).unwrap_or(i64::MAX);
         plan.timed = ttl_ms > 0;
         let always_changes = !plan.retracts
-            && plan.calls.iter().any(|c| {
-                c.spec.function == AggregateFunction::Count && c.spec.arguments.is_empty() && c.filter.is_none()
-            });
+            && plan
+                .calls
+                .iter()
+                .any(|c| c.spec.function == AggregateFunction::Count && c.spec.arguments.is_empty() && !c.filtered);
+        let normalised_keys = plan.keys.types.iter().any(holds_floats);
         Ok(GroupAggregate {
             store: GroupStore::new(&plan, 0)?,
             schema: RowSchema::new(plan.output_fields()).to_arrow(),
@@ -98,6 +102,7 @@ impl GroupAggregate {
             ttl_ms,
             next_sweep_ms: i64::MAX,
             always_changes,
+            normalised_keys,
             state: None,
             clock: None,
             deleted: Vec::new(),
@@ -285,7 +290,7 @@ impl GroupAggregate {
             // One row a key, whatever it was before.
             let kind = |existed: &bool| if *existed { RowKind::UpdateAfter as u8 } else { RowKind::Insert as u8 };
             let kinds = touched.existed.iter().map(kind).collect();
-            return self.emit_rows(batch, UInt32Array::from(touched.rows.clone()), new.to_vec(), kinds, out);
+            return self.emit_rows(batch, touched, 0..touched.rows.len(), new.to_vec(), kinds, out);
         }
         let changed = match old {
             Some(old) if self.ttl_ms == 0 && !self.always_changes => changed_rows(old, new, &touched.existed)?,
@@ -305,28 +310,34 @@ impl GroupAggregate {
                 _ => {}
             }
         }
-        let rows = UInt32Array::from_iter_values(changes.sources.iter().map(|(_, i)| touched.rows[*i]));
         let mut results = Vec::with_capacity(new.len());
         for (i, new) in new.iter().enumerate() {
             // Without old values nothing existed, so no change takes one.
             let old = old.map_or(new, |o| &o[i]);
             results.push(interleave(&[old.as_ref(), new.as_ref()], &changes.sources)?);
         }
-        self.emit_rows(batch, rows, results, changes.kinds, out)
+        self.emit_rows(batch, touched, changes.sources.iter().map(|(_, i)| *i), results, changes.kinds, out)
     }
 
-    /// Emits results under the keys of the given input rows.
+    /// Emits results under the given touched keys.
     fn emit_rows(
         &self,
         batch: &Batch,
-        key_rows: UInt32Array,
+        touched: &TouchedKeys,
+        keys: impl Iterator<Item = usize>,
         results: Vec<ArrayRef>,
         kinds: Vec<u8>,
         out: &mut dyn Collector,
     ) -> Result<()> {
         let mut columns = Vec::with_capacity(self.schema.fields().len());
-        for &key in &self.plan.keys.columns {
-            columns.push(take(batch.column(key), &key_rows, None)?);
+        if self.normalised_keys {
+            let groups: Vec<u32> = keys.map(|i| touched.groups[i]).collect();
+            columns.extend(self.store.key_columns(&self.plan, &groups)?);
+        } else {
+            let rows = UInt32Array::from_iter_values(keys.map(|i| touched.rows[i]));
+            for &key in &self.plan.keys.columns {
+                columns.push(take(batch.column(key), &rows, None)?);
+            }
         }
         columns.extend(results);
         let rows = kinds.len();
@@ -347,6 +358,15 @@ impl GroupAggregate {
 
     fn now(&self) -> i64 {
         self.clock.as_ref().map_or(0, |c| c.now_ms())
+    }
+}
+
+fn holds_floats(ty: &DataType) -> bool {
+    match ty {
+        DataType::Float32 | DataType::Float64 => true,
+        DataType::List(item) | DataType::Map(item, _) => holds_floats(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|f| holds_floats(f.data_type())),
+        _ => false,
     }
 }
 

@@ -446,3 +446,27 @@ fn two_phases_give_what_one_gives() {
         }
     }
 }
+
+#[test]
+fn a_filtered_count_that_does_not_change_is_not_emitted_behind_a_local_phase() {
+    let input = schema(&["k STRING", "f BOOLEAN"]).unwrap();
+    let call = v1::AggregateCall { filter: Some(1), ..call("COUNT", &[]) };
+    let between = hurtig_graph::aggregates::local_output(&[0], std::slice::from_ref(&call), &input, false, false);
+    let between = between.unwrap().unwrap();
+    let global = v1::GroupAggregate {
+        phase: v1::AggregatePhase::Global as i32,
+        aggregate_input: Some(input.to_proto()),
+        ..aggregate(&[0], vec![call], false)
+    };
+    let mut harness = open(&global, &between);
+    let rows = row_by_row(&mut harness, &between, &["a, 1", "b, 0", "a, 0", "b, 1"]);
+    assert_eq!(rows, ["+I(a, 1)", "+I(b, 0)", "-U(b, 0)", "+U(b, 1)"]);
+}
+
+#[test]
+fn zero_and_minus_zero_are_one_key_in_all_batches() {
+    let input = schema(&["k DOUBLE"]).unwrap();
+    let mut harness = open(&aggregate(&[0], vec![call("COUNT", &[])], false), &input);
+    let rows = row_by_row(&mut harness, &input, &["-0.0", "0.0"]);
+    assert_eq!(rows, ["+I(0.0, 1)", "-U(0.0, 1)", "+U(0.0, 2)"]);
+}
