@@ -6,11 +6,22 @@ cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/hurtig/target}
 step() { printf '\n==> %s\n' "$*"; }
 
-step "formatting"
-cargo fmt --all --check
+if cargo fmt --version >/dev/null 2>&1; then
+    step "formatting"
+    cargo fmt --all --check
+else
+    step "formatting: left out, rustfmt is not installed"
+fi
 
 step "rules of the code base"
 scripts/check-rules.sh
+
+if cargo clippy --version >/dev/null 2>&1; then
+    step "lints"
+    cargo clippy --quiet --workspace --all-targets -- -D warnings
+else
+    step "lints: left out, clippy is not installed"
+fi
 
 step "unit and integration tests (a first build takes up to 40 minutes on two cores)"
 cargo test --workspace --lib --bins --tests
