@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array,
-    Int64Array, ListArray, MapArray, StringArray, StructArray, Time32MillisecondArray, TimestampMillisecondArray,
+    Int64Array, IntervalYearMonthArray, ListArray, MapArray, StringArray, StructArray, Time32MillisecondArray,
+    TimestampMillisecondArray,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
@@ -128,7 +129,13 @@ impl Generator {
                     Some(count) => min.wrapping_add(below_wide(random(n), count) as i64),
                     None => random(n) as i64,
                 };
-                Arc::new(Int64Array::new(each.map(value).collect(), nulls))
+                match self.ty {
+                    // There is no cast to it from numbers.
+                    LogicalType::IntervalYearMonth => {
+                        Arc::new(IntervalYearMonthArray::new(each.map(|n| value(n) as i32).collect(), nulls))
+                    }
+                    _ => Arc::new(Int64Array::new(each.map(value).collect(), nulls)),
+                }
             }
             Values::Number { min, max } => {
                 // Halves, since the whole span may exceed the largest number.

@@ -156,7 +156,7 @@ fn random_values_keep_to_their_options() {
 fn all_types_are_made() {
     let columns = "a BOOLEAN, b TINYINT, c SMALLINT, d BYTES, e DATE, f TIME(0), g TIMESTAMP_LTZ(6), h DOUBLE, \
         i ARRAY<INT>, j MAP<STRING, BIGINT>, k ROW<x INT, y ARRAY<STRING>>, l MULTISET<STRING>, m CHAR(3), \
-        n TIMESTAMP(9), o DECIMAL(38, 18)";
+        n TIMESTAMP(9), o DECIMAL(38, 18), p INTERVAL YEAR TO MONTH, q INTERVAL DAY TO SECOND";
     let options = [
         ("number-of-rows", "100"),
         ("fields.k.x.min", "7"),
