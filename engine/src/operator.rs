@@ -141,6 +141,12 @@ pub trait Operator: Send {
     /// Takes a batch of input `port`.
     fn process(&mut self, port: usize, batch: Batch, out: &mut dyn Collector) -> Result<Flow>;
 
+    /// Whether the inputs are parts of one stream, as a union's: event time then follows all their
+    /// channels as it follows those of one input.
+    fn unites_inputs(&self) -> bool {
+        false
+    }
+
     /// Goes on after [`Flow::More`].
     fn resume(&mut self, _out: &mut dyn Collector) -> Result<Flow> {
         Ok(Flow::Done)

@@ -37,6 +37,10 @@ impl Operator for Union {
         Ok(())
     }
 
+    fn unites_inputs(&self) -> bool {
+        true
+    }
+
     fn process(&mut self, port: usize, batch: Batch, out: &mut dyn Collector) -> Result<Flow> {
         if port == 0 {
             out.emit(batch);

@@ -212,6 +212,11 @@ impl Chain {
         self.source.is_some()
     }
 
+    /// Whether the head's inputs are parts of one stream.
+    pub fn unites_inputs(&self) -> bool {
+        self.source.is_none() && self.operators.first().is_some_and(|head| head.operator.unites_inputs())
+    }
+
     /// Number of operators behind the source, if any.
     pub fn operator_count(&self) -> usize {
         self.operators.len()

@@ -2,7 +2,7 @@
 //!
 //! A [`Valve`] combines the channels of one input port as Flink's status watermark valve does: the
 //! minimum over *aligned* channels, where a channel that was idle counts again only once it has
-//! caught up. [`InputWatermarks`] combines the ports.
+//! caught up. [`InputWatermarks`] combines the ports; those of a union are one to it.
 
 use crate::element::MIN_WATERMARK;
 
@@ -111,6 +111,8 @@ struct PortTime {
 /// All ports of a task.
 #[derive(Debug)]
 pub struct InputWatermarks {
+    /// Of each port its valve and its first channel there.
+    places: Vec<(usize, usize)>,
     valves: Vec<Valve>,
     ports: Vec<PortTime>,
     combined: i64,
@@ -119,11 +121,24 @@ pub struct InputWatermarks {
 }
 
 impl InputWatermarks {
-    /// With the given number of channels for each port.
-    pub fn new(channels: &[usize]) -> InputWatermarks {
+    /// With the given number of channels for each port. `united` ports are as one.
+    pub fn new(channels: &[usize], united: bool) -> InputWatermarks {
+        let (mut places, mut valves) = (Vec::with_capacity(channels.len()), Vec::new());
+        if united {
+            let mut first = 0;
+            for &n in channels {
+                places.push((0, first));
+                first += n;
+            }
+            valves.push(Valve::new(first));
+        } else {
+            places.extend((0..channels.len()).map(|port| (port, 0)));
+            valves.extend(channels.iter().map(|&n| Valve::new(n)));
+        }
         InputWatermarks {
-            valves: channels.iter().map(|&n| Valve::new(n)).collect(),
-            ports: vec![PortTime { watermark: MIN_WATERMARK, idle: false }; channels.len()],
+            ports: vec![PortTime { watermark: MIN_WATERMARK, idle: false }; valves.len()],
+            places,
+            valves,
             combined: MIN_WATERMARK,
             idle: false,
             scratch: Vec::new(),
@@ -132,6 +147,8 @@ impl InputWatermarks {
 
     /// A watermark or status of a channel of a port; what follows for the task is appended to `out`.
     pub fn event(&mut self, port: usize, channel: usize, event: TimeEvent, out: &mut Vec<TimeEvent>) {
+        let (port, first) = self.places[port];
+        let channel = first + channel;
         let mut events = std::mem::take(&mut self.scratch);
         events.clear();
         match event {
@@ -180,7 +197,10 @@ mod tests {
     use super::*;
 
     fn run(ports: &[usize], events: &[(usize, usize, TimeEvent)]) -> Vec<TimeEvent> {
-        let mut inputs = InputWatermarks::new(ports);
+        run_in(InputWatermarks::new(ports, false), events)
+    }
+
+    fn run_in(mut inputs: InputWatermarks, events: &[(usize, usize, TimeEvent)]) -> Vec<TimeEvent> {
         let mut out = Vec::new();
         for &(port, channel, event) in events {
             inputs.event(port, channel, event, &mut out);
@@ -223,6 +243,22 @@ mod tests {
         // The one that held the minimum goes first: the minimum of the rest counts.
         let events = [(0, 0, Watermark(10)), (0, 1, Watermark(5)), (0, 1, Idle), (0, 0, Idle)];
         assert_eq!(run(&[2], &events), [Watermark(5), Watermark(10), Idle]);
+    }
+
+    #[test]
+    fn a_reactivated_port_of_a_union_counts_only_once_it_has_caught_up() {
+        let events = [
+            (0, 0, Watermark(10)),
+            (1, 0, Idle),
+            (1, 1, Idle),
+            (1, 1, Active),
+            (1, 1, Watermark(7)),
+            (0, 0, Watermark(15)),
+            (1, 1, Watermark(16)),
+            (0, 0, Watermark(30)),
+        ];
+        let united = InputWatermarks::new(&[1, 2], true);
+        assert_eq!(run_in(united, &events), [Watermark(10), Watermark(15), Watermark(16)]);
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl Task {
         Ok(Task {
             info: spec.info,
             alignment: Alignment::new(inputs.len()),
-            watermarks: InputWatermarks::new(&counts),
+            watermarks: InputWatermarks::new(&counts, chain.unites_inputs()),
             chain,
             inputs,
             next_input: 0,
