@@ -40,6 +40,8 @@ pub struct WatermarkAssigner {
     rowtime_name: String,
     expr: CompiledExpr,
     idle_timeout_ms: i64,
+    /// A watermark that is due leaves before the next row, whichever that is.
+    every_advance: bool,
     interval_ms: i64,
     clock: Option<Arc<dyn Clock>>,
     maximum: i64,
@@ -82,6 +84,7 @@ impl WatermarkAssigner {
             rowtime_name: field.name.clone(),
             expr,
             idle_timeout_ms: i64::try_from(assigner.idle_timeout_ms).unwrap_or(i64::MAX),
+            every_advance: assigner.every_advance,
             interval_ms: 200,
             clock: None,
             maximum: MIN_WATERMARK,
@@ -164,7 +167,7 @@ impl Operator for WatermarkAssigner {
         let nulls = nulls.filter(|n| n.null_count() > 0);
         let mut from = 0;
         for (row, (&rowtime, &watermark)) in rowtimes.iter().zip(watermarks.iter()).enumerate() {
-            if rowtime <= self.due && self.due > self.sent {
+            if self.due > self.sent && (self.every_advance || rowtime <= self.due) {
                 if row > from {
                     out.emit(batch.slice(from, row - from));
                     from = row;

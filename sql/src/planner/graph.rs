@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use hurtig_graph::RowSchema;
 use hurtig_graph::aggregates::local_output;
 use hurtig_graph::config::keys;
+use hurtig_graph::{ExprKind, RowSchema};
 use hurtig_proto::v1;
 use v1::operator::Kind;
 
@@ -29,6 +29,7 @@ pub(crate) fn job_graph(
         modes,
         default_parallelism: default_parallelism(settings)?,
         split_aggregates: split_aggregates(settings)?,
+        reads_watermark: reads_watermark(plan),
         uids: operator_uids(plan, sinks),
         ordered: ordered_outputs(plan, modes),
         ends: Vec::with_capacity(plan.nodes.len()),
@@ -64,6 +65,21 @@ fn split_aggregates(settings: &SessionSettings) -> Result<bool, SqlError> {
     Ok(strategy != Some("ONE_PHASE"))
 }
 
+/// Whether any calculation calls CURRENT_WATERMARK.
+fn reads_watermark(plan: &Plan) -> bool {
+    let mut reads = false;
+    for node in &plan.nodes {
+        let NodeKind::Calc(calc) = &node.kind else { continue };
+        let projected = calc.projections.iter().flatten().map(|p| &p.expr);
+        projected.chain(&calc.filter).for_each(|expr| {
+            expr.visit(&mut |e| {
+                reads |= matches!(&e.kind, ExprKind::Call { function, .. } if function == "CURRENT_WATERMARK");
+            });
+        });
+    }
+    reads
+}
+
 /// Where rows of a node come from.
 #[derive(Debug, Clone)]
 struct End {
@@ -77,6 +93,8 @@ struct Builder<'a> {
     default_parallelism: u32,
     /// Aggregations work before the shuffle already, where they can.
     split_aggregates: bool,
+    /// An expression of the job reads the current watermark.
+    reads_watermark: bool,
     uids: Vec<String>,
     /// Nodes whose consumers depend on the order of changes.
     ordered: Vec<bool>,
@@ -166,6 +184,7 @@ impl Builder<'_> {
                 rowtime_name: String::new(),
                 expr: Some(watermark.expr.to_proto()),
                 idle_timeout_ms: watermark.idle_timeout_ms,
+                every_advance: self.reads_watermark,
             }),
             NodeKind::GroupAggregate(aggregate) => Kind::GroupAggregate(v1::GroupAggregate {
                 keys: positions(&aggregate.keys),

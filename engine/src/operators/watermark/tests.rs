@@ -8,15 +8,21 @@ use crate::operators::testing::{Emitted, Harness, HarnessConfig, batch, rows_of,
 /// Watermark = ts - `delay_ms`.
 fn assigner(delay_ms: i64, idle_timeout_ms: u64) -> (Harness, RowSchema) {
     let input = schema(&["id INT", "ts TIMESTAMP(3) ROWTIME"]).unwrap();
-    (open(&input, delay_ms, idle_timeout_ms, HarnessConfig::fresh(vec![input.clone()])), input)
+    let config = HarnessConfig::fresh(vec![input.clone()]);
+    (open(&input, delay_ms, idle_timeout_ms, false, config), input)
 }
 
-fn open(input: &RowSchema, delay_ms: i64, idle_timeout_ms: u64, config: HarnessConfig) -> Harness {
+fn open(input: &RowSchema, delay_ms: i64, idle_timeout_ms: u64, every_advance: bool, config: HarnessConfig) -> Harness {
     let delay = Expr::literal(Literal::Int(delay_ms), DataType::parse("INTERVAL DAY TO SECOND(3) NOT NULL").unwrap());
     let ty = DataType::parse("TIMESTAMP(3)").unwrap();
     let expr = Expr::call("-", vec![Expr::column_of(input, 1), delay], ty);
-    let description =
-        v1::WatermarkAssigner { rowtime_column: 1, expr: Some(expr.to_proto()), idle_timeout_ms, ..Default::default() };
+    let description = v1::WatermarkAssigner {
+        rowtime_column: 1,
+        expr: Some(expr.to_proto()),
+        idle_timeout_ms,
+        every_advance,
+        ..Default::default()
+    };
     let operator = WatermarkAssigner::new(&description, input, &BuildContext::default()).unwrap();
     Harness::open(Box::new(operator), config).unwrap()
 }
@@ -44,6 +50,15 @@ fn a_batch_is_cut_only_before_a_row_that_is_late() {
     harness.process(batch(&input, &rows).unwrap()).unwrap();
     // Row 4 is at the watermark of row 2; row 5 is late too, but the watermark is out by then.
     assert_eq!(short(harness.take()), ["1 2 3", "w4000", "4 5 6", "w8000"]);
+}
+
+#[test]
+fn a_batch_is_cut_at_every_advance_where_the_watermark_is_read() {
+    let input = schema(&["id INT", "ts TIMESTAMP(3) ROWTIME"]).unwrap();
+    let mut harness = open(&input, 1000, 0, true, HarnessConfig::fresh(vec![input.clone()]));
+    let rows = ["1, 1000", "2, 5000", "3, 4500", "4, 9000"];
+    harness.process(batch(&input, &rows).unwrap()).unwrap();
+    assert_eq!(short(harness.take()), ["1", "w0", "2", "w4000", "3 4", "w8000"]);
 }
 
 #[test]
@@ -118,7 +133,7 @@ fn rows_late_before_a_restore_are_late_after_it() {
     let mut config = HarnessConfig::fresh(vec![input.clone()]);
     config.restored.lists = snapshot.lists;
     config.restored.watermark_ms = snapshot.watermark_ms;
-    let mut harness = open(&input, 0, 0, config);
+    let mut harness = open(&input, 0, 0, false, config);
     harness.process(batch(&input, &["3, 5050", "4, 4000"]).unwrap()).unwrap();
     assert_eq!(short(harness.take()), ["3", "w5000", "4"]);
 }
