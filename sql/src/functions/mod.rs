@@ -12,6 +12,25 @@ use hurtig_graph::{DataType, Expr, LogicalType as T};
 
 use crate::error::SqlError;
 
+/// Whether `function` may give another value each time it is evaluated.
+pub(crate) fn is_volatile(function: &str) -> bool {
+    const VOLATILE: [&str; 12] = [
+        "RAND",
+        "RAND_INTEGER",
+        "UUID",
+        "UNIX_TIMESTAMP",
+        "CURRENT_TIMESTAMP",
+        "NOW",
+        "CURRENT_ROW_TIMESTAMP",
+        "PROCTIME",
+        "CURRENT_DATE",
+        "CURRENT_TIME",
+        "LOCALTIME",
+        "LOCALTIMESTAMP",
+    ];
+    VOLATILE.contains(&function)
+}
+
 /// What an argument must be. Arguments are cast to the type that the kernel works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arg {

@@ -1,6 +1,6 @@
 //! Aggregations: which operator computes them, and the calculation in front of it.
 
-use hurtig_graph::{Expr, LogicalType};
+use hurtig_graph::{Expr, ExprKind, LogicalType};
 
 use super::node::{AggregateCall, GroupAggregate, NodeKind, Projection, WindowAggregate};
 use super::query::Relation;
@@ -8,6 +8,7 @@ use super::window::{Window, WindowBound, WindowColumns, WindowKind};
 use super::{NodeId, Planner};
 use crate::binder::BoundAggregate;
 use crate::error::SqlError;
+use crate::functions;
 
 /// An aggregation and where its results are.
 pub(super) struct Groups {
@@ -253,7 +254,8 @@ impl Planner<'_> {
     }
 
     /// The same aggregation over the input of the window table function below `input`, if only
-    /// calculations that do not touch the window's bounds lie between.
+    /// calculations that do not touch the window's bounds lie between. What they compute goes wherever
+    /// it is read, so it must be the same each time.
     fn below_window_table(
         &self,
         input: NodeId,
@@ -270,6 +272,9 @@ impl Planner<'_> {
         let window = loop {
             match &node.kind {
                 NodeKind::Calc(calc) => {
+                    if is_volatile(calc) {
+                        return None;
+                    }
                     path.through(calc);
                     node = &self.plan.nodes[node.inputs[0]];
                 }
@@ -310,6 +315,18 @@ struct Fused {
     keys: Vec<Expr>,
     calls: Vec<BoundAggregate>,
     window: Window,
+}
+
+/// Whether `calc` computes something that differs from one evaluation to the next.
+fn is_volatile(calc: &super::node::Calc) -> bool {
+    let mut volatile = false;
+    let projected = calc.projections.iter().flatten().map(|p| &p.expr);
+    projected.chain(&calc.filter).for_each(|expr| {
+        expr.visit(&mut |e| {
+            volatile |= matches!(&e.kind, ExprKind::Call { function, .. } if functions::is_volatile(function));
+        });
+    });
+    volatile
 }
 
 /// Expressions carried down through calculations.

@@ -334,3 +334,29 @@ fn spellings_that_the_parser_does_not_know_are_understood() {
     let (_, columns, ..) = query(&mut session(), sql);
     assert_eq!(columns[3..], ["d VARCHAR(3) NOT NULL", "e DECIMAL(2, 1) NOT NULL", "f CHAR(0) NOT NULL"]);
 }
+
+#[test]
+fn a_random_value_is_filtered_and_aggregated_as_one() {
+    let (graph, ..) = query(
+        &mut session_with_tables(),
+        "SELECT window_start, MAX(r) AS m FROM (
+           SELECT window_start, window_end, RAND() AS r
+             FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(ts), INTERVAL '10' SECOND))
+         ) WHERE r < 0.5 GROUP BY window_start, window_end",
+    );
+    let calls: usize = shape(&graph).iter().map(|s| s.matches("RAND()").count()).sum();
+    assert_eq!(calls, 1, "{:?}", shape(&graph));
+}
+
+#[test]
+fn watermarks_advance_row_by_row_where_a_query_reads_them() {
+    let every_advance = |sql: &str| {
+        let (graph, ..) = query(&mut session_with_tables(), sql);
+        match &operator(&graph, "collect/watermark-1").kind {
+            Some(Kind::Watermark(assigner)) => assigner.every_advance,
+            other => panic!("not a watermark assigner: {other:?}"),
+        }
+    };
+    assert!(every_advance("SELECT auction FROM bid WHERE CURRENT_WATERMARK(ts) IS NULL"));
+    assert!(!every_advance("SELECT auction FROM bid WHERE ts IS NOT NULL"));
+}
