@@ -1,5 +1,6 @@
 //! How a command that failed ends.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use hurtig::{Error, ErrorKind};
@@ -15,7 +16,8 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if error.is::<Interrupted>() {
-        eprintln!("{error}");
+        // After SIGHUP the terminal may be gone.
+        let _ = writeln!(std::io::stderr(), "{error}");
         // As shells count a process that a signal ended.
         return ExitCode::from(130);
     }
