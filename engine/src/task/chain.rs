@@ -217,6 +217,11 @@ impl Chain {
         self.source.is_none() && self.operators.first().is_some_and(|head| head.operator.unites_inputs())
     }
 
+    /// Rows that the source has emitted, if there is one.
+    pub fn source_rows(&self) -> Option<u64> {
+        self.source.as_ref().map(|s| s.figures.records_out.load(Ordering::Relaxed))
+    }
+
     /// Number of operators behind the source, if any.
     pub fn operator_count(&self) -> usize {
         self.operators.len()

@@ -11,7 +11,7 @@ use crate::operator::OperatorCounters;
 /// See the module documentation. Times are in microseconds.
 #[derive(Debug)]
 pub struct TaskMetrics {
-    /// Rows from input channels.
+    /// Rows from input channels; of a source, what its reader emitted.
     pub records_in: AtomicU64,
     /// Batches from input channels.
     pub batches_in: AtomicU64,

@@ -392,6 +392,19 @@ fn waiting_is_measured_where_the_task_waits() {
 }
 
 #[test]
+fn a_source_task_counts_the_rows_of_its_reader_whatever_is_chained_behind_it() {
+    let harness = Harness::default();
+    let swallow = operator(Call(|_: &Batch| Ok(())));
+    let built = harness.task("source", 0, vec![source(Numbers::new(0, 10, 1, 3)), swallow], &[], vec![]);
+    let metrics = Arc::clone(built.task.metrics());
+    let mut runner = SlotRunner::new(harness.clock.clone());
+    runner.add(built.task);
+    run(&mut runner);
+    assert_eq!(built.recorder.outcome(), Some(Outcome::Finished));
+    assert_eq!(metrics.to_proto().records_in, 10);
+}
+
+#[test]
 fn a_panic_fails_its_task_and_no_other() {
     let harness = Harness::default();
     let panics = operator(Call(|_: &Batch| -> crate::Result<()> { panic!("boom {}", 7) }));

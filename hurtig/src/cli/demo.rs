@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 use hurtig::sql::{QueryResult, SqlResult, split_script};
-use hurtig::{EmbeddedCluster, Error, ErrorKind};
+use hurtig::{EmbeddedCluster, Error, ErrorKind, v1};
 use hurtig_connectors::render::table::TableRenderer;
 use hurtig_graph::config::keys;
 use hurtig_sql::ChangelogMode;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::resources::{bytes_text, peak_memory};
 use super::signals::interrupted;
@@ -58,15 +58,12 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
             .configure(keys::CHECKPOINTING_DIRECTORY.key, checkpoints.clone())
             .configure(keys::PARALLELISM_DEFAULT.key, "2")
             .slots(4)
-            .metrics({
-                let recorder = recorder.clone();
-                std::sync::Arc::new(move || recorder.render())
-            });
+            .metrics(std::sync::Arc::new(move || recorder.render()));
         builder = builder.configuration(&configuration);
         let cluster = builder.start().await?;
         introduce(&cluster, &args, &checkpoints)?;
         tokio::select! {
-            shown = show(&cluster, &script, recorder) => shown,
+            shown = show(&cluster, &script) => shown,
             // Watching is over: nothing has gone wrong.
             name = interrupted() => {
                 writeln!(std::io::stdout(), "\nstopped by {}", name?)?;
@@ -111,7 +108,7 @@ fn introduce(cluster: &EmbeddedCluster, args: &DemoArgs, checkpoints: &str) -> a
     Ok(())
 }
 
-async fn show(cluster: &EmbeddedCluster, script: &str, recorder: PrometheusHandle) -> anyhow::Result<()> {
+async fn show(cluster: &EmbeddedCluster, script: &str) -> anyhow::Result<()> {
     let mut session = cluster.sql(hurtig::Configuration::default())?;
     let mut query = None;
     for statement in split_script(script) {
@@ -123,7 +120,7 @@ async fn show(cluster: &EmbeddedCluster, script: &str, recorder: PrometheusHandl
     }
     let reason = "the script must end with a query";
     let mut query = query.ok_or_else(|| Error::new(ErrorKind::Validation, reason))?;
-    let mut view = View::new(&query, recorder);
+    let mut view = View::new(&query);
     let mut tick = tokio::time::interval(REFRESH);
     loop {
         tokio::select! {
@@ -140,7 +137,6 @@ async fn show(cluster: &EmbeddedCluster, script: &str, recorder: PrometheusHandl
 
 /// The live view: on a terminal the newest rows and a line of figures, redrawn; else plain rows.
 struct View {
-    recorder: PrometheusHandle,
     renderer: TableRenderer,
     live: bool,
     lines: VecDeque<String>,
@@ -162,9 +158,8 @@ struct Figures {
 }
 
 impl View {
-    fn new(query: &QueryResult, recorder: PrometheusHandle) -> View {
+    fn new(query: &QueryResult) -> View {
         View {
-            recorder,
             renderer: TableRenderer::new(query.schema.clone(), query.changelog != ChangelogMode::Append),
             live: std::io::stdout().is_terminal(),
             lines: VecDeque::new(),
@@ -197,8 +192,8 @@ impl View {
     async fn figures(&mut self, job: &hurtig::client::JobHandle) -> anyhow::Result<()> {
         let details = job.describe().await?;
         let figures = &mut self.figures;
-        // A task that has ended is counted no more: what was counted stays.
-        figures.rows_read = figures.rows_read.max(rows_read(&self.recorder.render()));
+        // A task that starts again counts from 0.
+        figures.rows_read = figures.rows_read.max(rows_read(&details));
         figures.history.push_back((Instant::now(), figures.rows_read));
         while figures.history.front().is_some_and(|(at, _)| at.elapsed() > RATE_WINDOW) {
             figures.history.pop_front();
@@ -254,14 +249,10 @@ impl View {
     }
 }
 
-/// Rows that the sources have emitted, by the figures of their operators.
-fn rows_read(metrics: &str) -> u64 {
-    let of_source = |line: &&str| {
-        line.starts_with("flink_taskmanager_job_task_operator_numRecordsOut{")
-            && line.contains("operator_name=\"Source")
-    };
-    let value = |line: &str| line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
-    metrics.lines().filter(of_source).filter_map(value).sum::<f64>() as u64
+/// Rows that the sources have read.
+fn rows_read(details: &v1::JobDetails) -> u64 {
+    let sources = details.vertices.iter().filter(|v| v.name.starts_with("Source: "));
+    sources.flat_map(|v| &v.subtasks).map(|s| s.records_in).sum()
 }
 
 #[cfg(test)]
@@ -270,10 +261,16 @@ mod tests {
 
     #[test]
     fn only_rows_of_sources_are_counted() {
-        let metrics = "# TYPE flink_taskmanager_job_task_operator_numRecordsOut gauge\n\
-            flink_taskmanager_job_task_operator_numRecordsOut{operator_name=\"Source: a\",subtask_index=\"0\"} 20\n\
-            flink_taskmanager_job_task_operator_numRecordsOut{operator_name=\"Source: a\",subtask_index=\"1\"} 22\n\
-            flink_taskmanager_job_task_operator_numRecordsOut{operator_name=\"Calc\",subtask_index=\"0\"} 7\n";
-        assert_eq!(rows_read(metrics), 42);
+        let vertex = |name: &str, rows: &[u64]| {
+            let subtask = |&records_in| v1::SubtaskDetails { records_in, records_out: 5, ..Default::default() };
+            let subtasks = rows.iter().map(subtask).collect();
+            v1::VertexDetails { name: name.into(), subtasks, ..Default::default() }
+        };
+        let vertices = vec![
+            vertex("Source: datagen -> LocalWindowAggregate", &[20, 22]),
+            vertex("GlobalWindowAggregate", &[5, 5]),
+            vertex("Source: filesystem", &[8]),
+        ];
+        assert_eq!(rows_read(&v1::JobDetails { vertices, ..Default::default() }), 50);
     }
 }

@@ -322,6 +322,9 @@ impl Task {
         self.metrics.records_out.store(out.rows, Relaxed);
         self.metrics.batches_out.store(out.batches, Relaxed);
         self.metrics.bytes_out.store(out.bytes, Relaxed);
+        if let Some(rows) = self.chain.source_rows() {
+            self.metrics.records_in.store(rows, Relaxed);
+        }
         let watermark = if self.chain.has_source() { self.chain.output_watermark() } else { self.watermarks.current() };
         self.metrics.watermark_ms.store(watermark, Relaxed);
     }
