@@ -64,11 +64,7 @@ pub fn run(command: JobsCommand) -> anyhow::Result<()> {
         match command {
             JobsCommand::List { json, remote } => list(&connect(&remote).await?, json).await,
             JobsCommand::Show { id, json, remote } => show(&connect(&remote).await?, &id, json).await,
-            JobsCommand::Cancel { id, remote } => {
-                connect(&remote).await?.job(&id).cancel().await?;
-                writeln!(std::io::stdout(), "cancelling job {id}")?;
-                Ok(())
-            }
+            JobsCommand::Cancel { id, remote } => cancel(&connect(&remote).await?, &id).await,
             JobsCommand::Submit { graph, job_id, wait, json, remote } => {
                 submit(&remote, &graph, job_id.unwrap_or_default(), wait, json).await
             }
@@ -78,6 +74,19 @@ pub fn run(command: JobsCommand) -> anyhow::Result<()> {
 
 async fn connect(remote: &RemoteArgs) -> anyhow::Result<Client> {
     Ok(Client::connect(&configuration::cluster_address(remote)?).await?)
+}
+
+async fn cancel(client: &Client, id: &str) -> anyhow::Result<()> {
+    let job = client.job(id);
+    let state = job.status().await?.state;
+    let mut out = std::io::stdout();
+    if matches!(state.as_str(), "FINISHED" | "CANCELED" | "FAILED") {
+        writeln!(out, "job {id} has ended already: {state}")?;
+        return Ok(());
+    }
+    job.cancel().await?;
+    writeln!(out, "cancelling job {id}")?;
+    Ok(())
 }
 
 async fn list(client: &Client, json: bool) -> anyhow::Result<()> {

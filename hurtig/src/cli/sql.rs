@@ -1,6 +1,6 @@
 //! `hurtig sql`: statements from the command line, a file or standard input.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -72,7 +72,13 @@ fn script(args: &SqlArgs) -> anyhow::Result<String> {
     let shown = args.file.as_ref().map_or_else(|| "-".to_owned(), |path| path.display().to_string());
     let text = match &args.file {
         Some(path) if shown != "-" => std::fs::read_to_string(path),
-        _ => std::io::read_to_string(std::io::stdin()),
+        _ => {
+            let input = std::io::stdin();
+            if input.is_terminal() {
+                eprintln!("reading SQL from the terminal; end with Ctrl-D, or use -e/-f");
+            }
+            std::io::read_to_string(input)
+        }
     };
     text.map_err(|e| Error::new(ErrorKind::Config, format!("cannot read the script {shown}: {e}")).into())
 }

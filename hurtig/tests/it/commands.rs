@@ -1,5 +1,8 @@
 //! The commands beyond `hurtig sql`: submission by file, configuration files, addresses.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use crate::harness::{Cluster, hurtig};
@@ -31,6 +34,30 @@ fn a_job_id_makes_submission_idempotent() {
     let output = hurtig().args(["jobs", "list", "--json", "--cluster", &address]).output().unwrap();
     let jobs: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(jobs.as_array().unwrap().len(), 1);
+    let source = &cluster.job(id)["vertices"][0]["subtasks"][0];
+    assert_eq!(source["rows_in"], 3, "a source counts what it has read");
+    let output = hurtig().args(["jobs", "cancel", id, "--cluster", &address]).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), format!("job {id} has ended already: FINISHED"));
+}
+
+#[test]
+fn what_a_query_left_on_disk_is_gone_after_the_terminal_closes() {
+    let folder = tempfile::tempdir().unwrap();
+    let sql = "CREATE TABLE a (n INT) WITH ('connector' = 'datagen', 'rows-per-second' = '10'); SELECT n FROM a";
+    let mut command = hurtig();
+    command.args(["sql", "-e", sql]).env("TMPDIR", folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut query = command.spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(query.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_some(), "a running cluster has its folder");
+    let status = Command::new("kill").args(["-HUP", &query.id().to_string()]).status().unwrap();
+    assert!(status.success());
+    let output = query.wait_with_output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{errors}");
+    assert!(errors.contains("ended by SIGHUP"), "{errors}");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
