@@ -108,18 +108,22 @@ const JOB_SERVICE: &str = "hurtig.v1.JobService";
 /// Health and reflection, for clients that know neither the .proto files nor Hurtig.
 fn add_services(routes: Routes) -> Routes {
     let (reporter, health) = tonic_health::server::health_reporter();
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(hurtig_proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1();
     tokio::spawn(async move { reporter.set_service_status(JOB_SERVICE, ServingStatus::Serving).await });
-    match reflection {
-        Ok(reflection) => routes.add_service(health).add_service(reflection),
-        Err(error) => {
+    let routes = routes.add_service(health);
+    // Older clients ask for v1alpha only.
+    match (reflection().build_v1(), reflection().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => routes.add_service(v1).add_service(v1alpha),
+        (Err(error), _) | (_, Err(error)) => {
             tracing::warn!(%error, "server reflection is off");
-            routes.add_service(health)
+            routes
         }
     }
+}
+
+fn reflection<'a>() -> tonic_reflection::server::Builder<'a> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(hurtig_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// SQL scripts sent to the JobManager: one session each.

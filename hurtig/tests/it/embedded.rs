@@ -183,3 +183,27 @@ async fn two_clusters_live_in_one_process_and_leave_nothing() {
     drop(two);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "no file is left");
 }
+
+// With a thread of its own for the connection, which ends while the cluster waits for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_old_and_new_can_ask_which_services_there_are() {
+    use tonic_reflection::pb::{v1, v1alpha};
+    let cluster = EmbeddedCluster::builder().start().await.unwrap();
+    let address = format!("http://{}", cluster.address());
+    let channel = tonic::transport::Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
+    let wanted = v1::server_reflection_request::MessageRequest::ListServices(String::new());
+    let request = v1::ServerReflectionRequest { message_request: Some(wanted), ..Default::default() };
+    let mut answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
+    let new = format!("{:?}", answers.message().await.unwrap());
+
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
+    let wanted = v1alpha::server_reflection_request::MessageRequest::ListServices(String::new());
+    let request = v1alpha::ServerReflectionRequest { message_request: Some(wanted), ..Default::default() };
+    let mut answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
+    let old = format!("{:?}", answers.message().await.unwrap());
+    for answer in [new, old] {
+        assert!(answer.contains("\"hurtig.v1.JobService\""), "{answer}");
+    }
+}
