@@ -103,6 +103,9 @@ impl Findings {
             "FAILED" => return self.problem(&format!("job {id} ({name}) has failed: {}", job.root_cause)),
             "FINISHED" | "CANCELED" => return Ok(()),
             "RUNNING" => self.good(&format!("job {id} ({name}) is running, {} restarts", job.restarts))?,
+            state if !job.waiting_for.is_empty() => {
+                self.problem(&format!("job {id} ({name}) is {state}: it {}", job.waiting_for))?;
+            }
             state => self.problem(&format!("job {id} ({name}) is {state}: {}", job.root_cause))?,
         }
         if job.checkpoints_failed > job.checkpoints_completed {

@@ -117,6 +117,9 @@ async fn show(client: &Client, id: &str, json: bool) -> anyhow::Result<()> {
     writeln!(out, "state       {}", job.state)?;
     writeln!(out, "restarts    {}", job.restarts)?;
     writeln!(out, "checkpoint  last {}, restored {}", job.last_checkpoint, job.restored_checkpoint)?;
+    if !job.waiting_for.is_empty() {
+        writeln!(out, "waiting     {}", job.waiting_for)?;
+    }
     if !job.root_cause.is_empty() {
         writeln!(out, "root cause  {}", job.root_cause)?;
     }
@@ -181,6 +184,8 @@ struct JobView {
     last_checkpoint_uploaded_bytes: u64,
     checkpoint_uploaded_bytes: u64,
     root_cause: String,
+    /// Empty: nothing.
+    waiting_for: String,
 }
 
 impl From<v1::JobStatus> for JobView {
@@ -200,6 +205,7 @@ impl From<v1::JobStatus> for JobView {
             last_checkpoint_uploaded_bytes: s.last_checkpoint_uploaded_bytes,
             checkpoint_uploaded_bytes: s.checkpoint_uploaded_bytes,
             root_cause: s.root_cause,
+            waiting_for: s.waiting_for,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use hurtig::client::JobHandle;
@@ -149,7 +150,7 @@ impl Runner {
             SqlResult::Table(table) => self.table(&table),
             SqlResult::Job(job) => {
                 if self.wait || self.session.configuration().bool(&keys::DML_SYNC)?.unwrap_or(false) {
-                    job.wait().await?;
+                    with_notice(&job, job.wait()).await?;
                     return Ok(());
                 }
                 self.line(&if self.json {
@@ -172,12 +173,17 @@ impl Runner {
         if let Some(header) = printer.header(&query) {
             self.line(&header)?;
         }
-        self.current = Some(query.rows.job().clone());
-        while let Some(batch) = query.rows.next().await {
-            let text = printer.rows(&batch?)?;
-            self.out.write_all(&text)?;
-            self.out.flush()?;
-        }
+        let job = query.rows.job().clone();
+        self.current = Some(job.clone());
+        let shown = async {
+            while let Some(batch) = query.rows.next().await {
+                let text = printer.rows(&batch?)?;
+                self.out.write_all(&text)?;
+                self.out.flush()?;
+            }
+            anyhow::Ok(())
+        };
+        with_notice(&job, shown).await?;
         self.current = None;
         if let Some(end) = printer.end() {
             self.line(&end)?;
@@ -208,6 +214,28 @@ impl Runner {
         eprintln!("error: {error:#}");
         Ok(())
     }
+}
+
+/// How long a job may wait for slots in silence.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Does `work`, and says on standard error if the job does not start because it lacks something.
+async fn with_notice<T>(job: &JobHandle, work: impl Future<Output = T>) -> T {
+    let notice = async {
+        tokio::time::sleep(SILENCE).await;
+        if let Ok(status) = job.status().await
+            && !status.waiting_for.is_empty()
+        {
+            eprintln!("job {} {}", status.job_id, status.waiting_for);
+        }
+    };
+    tokio::pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => return done,
+        () = notice => {}
+    }
+    work.await
 }
 
 /// Rows of a query as text.

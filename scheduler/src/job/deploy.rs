@@ -9,7 +9,7 @@ use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
 
 use super::state::{ExecutionState, JobState};
 use super::topology::{SlotKey, TaskRef};
-use super::{Execution, JobMaster};
+use super::{Execution, JobMaster, SlotsSeen};
 use crate::slots::{SessionId, SlotPool, TaskManager};
 
 impl JobMaster {
@@ -96,6 +96,7 @@ impl JobMaster {
 
     fn wait_for_slots(&mut self, pool: &mut SlotPool, now: i64) {
         let since = *self.slots_missing_since_ms.get_or_insert(now);
+        self.slots_seen = SlotsSeen { free: pool.free(), total: pool.total() };
         if self.rescale_down(since, pool, now) {
             return;
         }
@@ -119,7 +120,7 @@ impl JobMaster {
         }
     }
 
-    fn slots_needed(&self) -> usize {
+    pub(super) fn slots_needed(&self) -> usize {
         (0..self.topology.tasks.len()).map(|task| self.topology.slot_key(task)).collect::<BTreeSet<_>>().len()
     }
 

@@ -211,6 +211,13 @@ pub struct Counters {
     pub executions: BTreeMap<(ExecutionState, ExecutionState), u64>,
 }
 
+/// Slots of the cluster at some time.
+#[derive(Clone, Copy, Debug, Default)]
+struct SlotsSeen {
+    free: usize,
+    total: usize,
+}
+
 /// One job. See the module documentation.
 #[derive(Debug)]
 pub struct JobMaster {
@@ -231,6 +238,8 @@ pub struct JobMaster {
     slots: BTreeMap<SlotKey, SlotId>,
     /// Since when the job waits for slots.
     slots_missing_since_ms: Option<i64>,
+    /// The cluster's slots when they were missed last.
+    slots_seen: SlotsSeen,
     /// When to look again, from then on.
     next_slot_deadline_ms: u64,
     /// Regions to be deployed again, each not before a time.
@@ -293,6 +302,7 @@ impl JobMaster {
             state: JobState::Created,
             slots: BTreeMap::new(),
             slots_missing_since_ms: None,
+            slots_seen: SlotsSeen::default(),
             next_slot_deadline_ms: 0,
             restarting: BTreeMap::new(),
             global_restart: false,

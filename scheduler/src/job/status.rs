@@ -2,8 +2,9 @@
 
 use hurtig_proto::v1;
 
-use super::JobMaster;
+use super::state::JobState;
 use super::topology::TaskRef;
+use super::{JobMaster, SlotsSeen};
 
 impl JobMaster {
     /// A summary.
@@ -24,7 +25,22 @@ impl JobMaster {
             last_checkpoint_bytes: stats.last_bytes,
             last_checkpoint_uploaded_bytes: stats.last_uploaded_bytes,
             checkpoint_uploaded_bytes: stats.uploaded_bytes,
+            waiting_for: self.waiting_for(),
         }
+    }
+
+    /// The slots that are missing; empty when none are.
+    fn waiting_for(&self) -> String {
+        let waits = matches!(self.state, JobState::WaitingForResources | JobState::Restarting);
+        if !waits || self.slots_missing_since_ms.is_none() {
+            return String::new();
+        }
+        let SlotsSeen { free, total } = self.slots_seen;
+        let (held, needed) = (self.slots.len(), self.slots_needed());
+        let held = if held == 0 { String::new() } else { format!(" and has {held}") };
+        format!(
+            "needs {needed} slots{held}, {free} are free of {total}; start TaskManagers or lower parallelism.default"
+        )
     }
 
     /// Everything.

@@ -349,8 +349,11 @@ fn missing_slots_are_counted_in_the_error() {
     assert_eq!(bench.job.state(), JobState::WaitingForResources);
     bench.at(29_000);
     assert_eq!(bench.job.state(), JobState::WaitingForResources);
+    let waiting = bench.job.status().waiting_for;
+    assert_eq!(waiting, "needs 2 slots, 1 are free of 1; start TaskManagers or lower parallelism.default");
     bench.at(30_000);
     assert_eq!(bench.job.state(), JobState::Failed);
+    assert_eq!(bench.job.status().waiting_for, "");
     assert!(bench.job.status().root_cause.contains("not enough slots: need 2, have 1"));
 }
 
