@@ -251,7 +251,8 @@ impl View {
 
 /// Rows that the sources have read.
 fn rows_read(details: &v1::JobDetails) -> u64 {
-    let sources = details.vertices.iter().filter(|v| v.name.starts_with("Source: "));
+    // SQL names them `Source(table=...)`, dataflows and job graphs `Source: ...`.
+    let sources = details.vertices.iter().filter(|v| v.name.starts_with("Source"));
     sources.flat_map(|v| &v.subtasks).map(|s| s.records_in).sum()
 }
 
@@ -267,7 +268,7 @@ mod tests {
             v1::VertexDetails { name: name.into(), subtasks, ..Default::default() }
         };
         let vertices = vec![
-            vertex("Source: datagen -> LocalWindowAggregate", &[20, 22]),
+            vertex("Source(table=[flights]) -> LocalWindowAggregate", &[20, 22]),
             vertex("GlobalWindowAggregate", &[5, 5]),
             vertex("Source: filesystem", &[8]),
         ];

@@ -19,7 +19,7 @@ fn every_taskmanager_takes_its_share_of_keyed_rows() {
     let mut rows_in = BTreeMap::<&str, u64>::new();
     // What sources count as read has not been exchanged.
     let vertices = job["vertices"].as_array().unwrap().iter();
-    let behind = vertices.filter(|v| !v["name"].as_str().unwrap().starts_with("Source: "));
+    let behind = vertices.filter(|v| !v["name"].as_str().unwrap().starts_with("Source"));
     for subtask in behind.flat_map(|v| v["subtasks"].as_array().unwrap()) {
         *rows_in.entry(subtask["taskmanager"].as_str().unwrap()).or_default() += subtask["rows_in"].as_u64().unwrap();
     }
