@@ -44,7 +44,9 @@ fn a_job_id_makes_submission_idempotent() {
 fn what_a_query_left_on_disk_is_gone_after_the_terminal_closes() {
     let folder = tempfile::tempdir().unwrap();
     let sql = "CREATE TABLE a (n INT) WITH ('connector' = 'datagen', 'rows-per-second' = '10'); SELECT n FROM a";
-    let mut command = hurtig();
+    // The tests themselves may run under nohup, and an ignored signal is inherited.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_hurtig")]);
     command.args(["sql", "-e", sql]).env("TMPDIR", folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut query = command.spawn().unwrap();
     let mut first = String::new();
