@@ -9,23 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use hurtig::extensions::FnSink;
 use hurtig::sql::SqlResult;
 use hurtig::{EmbeddedCluster, Error, ErrorKind};
 use hurtig_graph::config::keys;
 use serde::Serialize;
 
-use super::resources::{cpu_time, peak_memory, reset_peak_memory};
-use super::signals::interrupted;
-use super::{ConfigurationArgs, configuration, exit, logging};
-
-/// What to measure.
-#[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// Nexmark: queries over an auction site's events
-    Nexmark(NexmarkArgs),
-}
+use super::super::resources::{cpu_time, peak_memory, reset_peak_memory};
+use super::super::signals::interrupted;
+use super::super::{ConfigurationArgs, block_on, configuration, exit, resources};
 
 /// Arguments of `bench nexmark`.
 #[derive(Debug, Args)]
@@ -113,15 +106,13 @@ struct Measurement {
 }
 
 /// Runs the command.
-pub fn run(command: BenchCommand) -> anyhow::Result<()> {
-    logging::install(logging::QUIET, false);
-    let BenchCommand::Nexmark(args) = command;
+pub fn run(args: &NexmarkArgs) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("note: this is a development build; measure with one made by 'make install'");
     }
-    let measured = super::block_on(async {
+    let measured = block_on(async {
         tokio::select! {
-            measured = measure_all(&args) => measured,
+            measured = measure_all(args) => measured,
             name = interrupted() => Err(exit::Interrupted(name?).into()),
         }
     })?;
@@ -136,7 +127,7 @@ pub fn run(command: BenchCommand) -> anyhow::Result<()> {
         "QUERY", "EVENTS", "SECONDS", "EVENTS/S", "CPU S", "MEMORY"
     )?;
     for m in measured {
-        let memory = super::resources::bytes_text(m.peak_memory_bytes);
+        let memory = resources::bytes_text(m.peak_memory_bytes);
         writeln!(
             out,
             "{:<6}  {:>12}  {:>9.2}  {:>12.0}  {:>9.2}  {memory:>10}",
