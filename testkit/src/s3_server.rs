@@ -60,6 +60,8 @@ pub struct LoggedRequest {
     pub path: String,
     /// What was answered (also where the answer was lost).
     pub status: u16,
+    /// Bytes of the request's body.
+    pub bytes: u64,
 }
 
 /// Something that goes wrong.
@@ -202,6 +204,8 @@ impl Shared {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, AnswerLost> {
         let method = request.method().to_string();
         let path = request.uri().path().trim_start_matches('/').to_owned();
+        // Of known length, as S3 wants it.
+        let bytes = hyper::body::Body::size_hint(request.body()).exact().unwrap_or(0);
         let fault = self.next_fault(&method, &path);
         let response = match fault {
             Some(FaultKind::Status(status)) => refuse(status),
@@ -211,7 +215,7 @@ impl Shared {
             }
             _ => self.perform(request).await,
         };
-        self.log.lock().push(LoggedRequest { method, path, status: response.status().as_u16() });
+        self.log.lock().push(LoggedRequest { method, path, status: response.status().as_u16(), bytes });
         match fault {
             Some(FaultKind::LostAnswer) => Err(AnswerLost),
             _ => Ok(response),

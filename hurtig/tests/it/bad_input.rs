@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, hurtig};
+use crate::harness::{Cluster, Process, hurtig};
 
 /// Runs a command that must fail; gives its exit code and standard error.
 fn failure(arguments: &[&str]) -> (i32, String) {
@@ -58,7 +58,8 @@ fn graphs_that_make_no_sense_are_refused_with_the_field_and_leave_no_job() {
     ] {
         let file = cluster.folder.path().join("graph.json");
         std::fs::write(&file, graph.to_string()).unwrap();
-        let (_, errors) = failure(&["jobs", "submit", file.to_str().unwrap(), "--cluster", &cluster.address()]);
+        let (code, errors) = failure(&["jobs", "submit", file.to_str().unwrap(), "--cluster", &cluster.address()]);
+        assert_eq!(code, 3, "{name}: {errors}");
         assert!(errors.contains(message), "{name}: {errors}");
     }
     let output = hurtig().args(["jobs", "list", "--json", "--cluster", &cluster.address()]).output().unwrap();
@@ -90,8 +91,64 @@ fn a_port_in_use_is_named() {
 
 #[test]
 fn another_interface_needs_the_flag() {
-    let (_, errors) = failure(&["jobmanager", "-D", "jobmanager.bind-host=0.0.0.0", "-D", "jobmanager.rpc.port=0"]);
-    assert!(errors.contains("--insecure-network"), "{errors}");
+    let jobmanager = ["jobmanager", "-D", "jobmanager.bind-host=0.0.0.0", "-D", "jobmanager.rpc.port=0"];
+    let address = ["-D", "jobmanager.rpc.address=127.0.0.1", "-D", "jobmanager.rpc.port=6123"];
+    let taskmanager = [&["taskmanager", "-D", "taskmanager.bind-host=0.0.0.0"], address.as_slice()].concat();
+    for arguments in [jobmanager.as_slice(), &taskmanager] {
+        let (code, errors) = failure(arguments);
+        assert_eq!(code, 5);
+        assert!(errors.contains("refusing to listen on 0.0.0.0") && errors.contains("--insecure-network"), "{errors}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let allowed = [jobmanager.as_slice(), &["--insecure-network"]].concat();
+    let process = Process::start(&allowed, folder.path().join("jobmanager.log"));
+    assert!(process.ready["rpc"].as_str().unwrap().starts_with("0.0.0.0:"), "{}", process.ready);
+}
+
+#[test]
+fn a_taskmanager_says_what_it_lacks() {
+    let (code, errors) = failure(&["taskmanager"]);
+    assert_eq!(code, 5);
+    assert!(errors.contains("jobmanager.rpc.address is not set"), "{errors}");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let data_port = format!("taskmanager.data.port={port}");
+    let (_, errors) = failure(&["taskmanager", "-D", "jobmanager.rpc.address=127.0.0.1", "-D", &data_port]);
+    assert!(errors.contains(&port) && errors.contains("taskmanager.data.port"), "{errors}");
+}
+
+#[test]
+fn a_bucket_that_does_not_exist_is_named() {
+    let s3 = hurtig_testkit::S3Server::start("flink", "access", "secret");
+    let endpoint = format!("s3.endpoint={}", s3.endpoint());
+    let keys = ["s3.access-key=access", "s3.secret-key=secret", &endpoint, "execution.checkpointing.interval=1 s"];
+    let mut arguments = vec!["sql", "-D", "execution.checkpointing.dir=s3p://nowhere/checkpoints"];
+    arguments.extend(keys.iter().flat_map(|key| ["-D", *key]));
+    arguments.extend(["-e", "SELECT n FROM (VALUES (1)) AS t (n)"]);
+    let (_, errors) = failure(&arguments);
+    assert!(errors.contains("bucket 'nowhere' does not exist"), "{errors}");
+}
+
+#[test]
+fn a_statement_that_fails_on_a_cluster_leaves_no_job() {
+    let cluster = Cluster::start(1, 1, &[]);
+    let table = "CREATE TABLE a (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '3');
+        CREATE TABLE b (n BIGINT) WITH ('connector' = 'blackhole');";
+    for (statement, code, message) in [
+        ("INSERT INTO b SELECT m FROM a;", 3, "'m'"),
+        ("INSERT INTO c SELECT n FROM a;", 3, "'c'"),
+        ("INSERT INTO b SELECT n FROM a", 0, ""),
+    ] {
+        let script = format!("{table} {statement}");
+        let output = hurtig().args(["sql", "--cluster", &cluster.address(), "-e", &script]).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{statement}: {errors}");
+        assert!(errors.contains(message), "{statement}: {errors}");
+    }
+    let output = hurtig().args(["jobs", "list", "--json", "--cluster", &cluster.address()]).output().unwrap();
+    let jobs: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(jobs.as_array().map(Vec::len), Some(1), "only the one that is right: {jobs}");
 }
 
 #[test]

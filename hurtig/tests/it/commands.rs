@@ -115,3 +115,117 @@ fn a_cluster_is_started_looked_at_and_stopped_without_remains() {
     }
     assert!(std::net::TcpStream::connect(address).is_err(), "the port is free");
 }
+
+/// An address of loopback with a port that somebody listens on.
+fn assert_listens(address: &Value) {
+    let address: std::net::SocketAddr = address.as_str().unwrap_or_default().parse().unwrap_or_else(|e| {
+        panic!("{address}: {e}");
+    });
+    assert!(address.ip().is_loopback() && address.port() != 0, "{address}");
+    std::net::TcpStream::connect(address).unwrap_or_else(|e| panic!("{address}: {e}"));
+}
+
+#[test]
+fn ready_processes_say_where_they_are() {
+    let cluster = Cluster::start(1, 1, &["taskmanager.data.port=0"]);
+    let (jobmanager, taskmanager) = (&cluster.jobmanager.ready, &cluster.taskmanagers[0].ready);
+    for (ready, role) in [(jobmanager, "jobmanager"), (taskmanager, "taskmanager")] {
+        assert_eq!((&ready["ready"], &ready["role"]), (&json!(true), &json!(role)));
+        assert_listens(&ready["rpc"]);
+        assert_listens(&ready["metrics"]);
+        let command = std::fs::read_to_string(format!("/proc/{}/cmdline", ready["pid"])).unwrap();
+        assert!(command.contains(role), "{command}");
+    }
+    assert_listens(&taskmanager["data"]);
+    assert_eq!(taskmanager["rpc"], jobmanager["rpc"]);
+}
+
+fn scrape(process: &Value) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(process["metrics"].as_str().unwrap()).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    text
+}
+
+#[test]
+fn a_running_job_is_shown_and_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = format!("execution.checkpointing.dir={}", folder.path().display());
+    let cluster = Cluster::start(1, 1, &["execution.checkpointing.interval=200 ms", &directory]);
+    let id = cluster.insert(
+        "CREATE TABLE a (n BIGINT, ts AS CAST(CURRENT_TIMESTAMP AS TIMESTAMP(3)), WATERMARK FOR ts AS ts)
+           WITH ('connector' = 'datagen', 'rows-per-second' = '500', 'fields.n.min' = '1', 'fields.n.max' = '9');
+         CREATE TABLE b (n BIGINT, c BIGINT) WITH ('connector' = 'blackhole');
+         INSERT INTO b SELECT n, COUNT(*) FROM a GROUP BY n;",
+    );
+    let job = cluster.wait_for(&id, "rows flow and a checkpoint completes", |job| {
+        job["last_checkpoint"].as_u64().unwrap() > 0
+            && crate::harness::rows_behind_sources(job) > 0
+            && job["vertices"][0]["subtasks"][0]["watermark_ms"].is_i64()
+    });
+    for key in ["state", "restarts", "restored_checkpoint", "last_checkpoint", "root_cause"] {
+        assert!(!job[key].is_null(), "{key}: {job:#}");
+    }
+    for subtask in crate::harness::subtasks(&job) {
+        for key in ["attempt", "region", "taskmanager", "rows_in", "rows_out"] {
+            assert!(!subtask[key].is_null(), "{key}: {job:#}");
+        }
+    }
+
+    let (jobmanager, taskmanager) = (scrape(&cluster.jobmanager.ready), scrape(&cluster.taskmanagers[0].ready));
+    let name = |metric: &str| format!("{metric}{{");
+    for metric in ["numRestarts", "numberOfCompletedCheckpoints", "lastCheckpointSize", "lastCheckpointDuration"] {
+        assert!(jobmanager.contains(&name(&format!("flink_jobmanager_job_{metric}"))), "{metric}: {jobmanager}");
+    }
+    for metric in [
+        "numRecordsIn",
+        "numRecordsOut",
+        "numBytesIn",
+        "numBytesOut",
+        "busyTimeMsPerSecond",
+        "idleTimeMsPerSecond",
+        "backPressuredTimeMsPerSecond",
+        "currentInputWatermark",
+    ] {
+        assert!(
+            taskmanager.contains(&name(&format!("flink_taskmanager_job_task_{metric}"))),
+            "{metric}: {taskmanager}"
+        );
+    }
+    assert!(jobmanager.contains(&id) && taskmanager.contains(&id));
+
+    let output = hurtig().args(["jobs", "cancel", &id, "--cluster", &cluster.address()]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let job = cluster.wait_for(&id, "the job is cancelled", |job| job["state"] == "CANCELED");
+    assert_eq!(job["root_cause"], "");
+}
+
+#[test]
+fn the_version_has_the_commit() {
+    let output = hurtig().arg("--version").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let commit = text.trim().strip_prefix("hurtig ").and_then(|t| t.split_once(" (")).unwrap().1.trim_end_matches(')');
+    assert!(commit == "unknown" || commit.len() >= 7, "{text}");
+}
+
+#[test]
+fn a_benchmark_prints_its_figures() {
+    let arguments =
+        "bench nexmark --queries q0,q1,q12,q17 --events 20000 --parallelism 2 --checkpoint-interval 2s --json";
+    let output = hurtig().args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let queries: Vec<&str> = list.as_array().unwrap().iter().map(|m| m["query"].as_str().unwrap()).collect();
+    assert_eq!(queries, ["q0", "q1", "q12", "q17"]);
+    for measured in list.as_array().unwrap() {
+        assert_eq!(measured["events"], 20_000);
+        for key in ["seconds", "events_per_second", "cpu_seconds", "peak_memory_bytes"] {
+            assert!(measured[key].as_f64().unwrap() > 0.0, "{key}: {measured}");
+        }
+        assert!(measured["checkpoints"].is_u64() && measured["checkpoint_bytes"].is_u64(), "{measured}");
+        assert_eq!(measured["result_checksum"].as_str().unwrap().len(), 16, "{measured}");
+    }
+}

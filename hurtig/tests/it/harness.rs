@@ -1,8 +1,8 @@
 //! Starts JobManager and TaskManager processes for a test and asks them by the command line.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -22,13 +22,21 @@ pub struct Process {
     child: Child,
     pub ready: Value,
     pub log: PathBuf,
+    /// Kept open where nobody reads it.
+    _unread: Option<Lines<BufReader<ChildStdout>>>,
 }
 
 impl Process {
     pub fn start(arguments: &[&str], log: PathBuf) -> Process {
+        let mut command = hurtig();
+        command.args(arguments);
+        Process::launch(command, log, true)
+    }
+
+    /// Starts `command`; what it prints after its ready line is read, or is not.
+    pub fn launch(mut command: Command, log: PathBuf, read: bool) -> Process {
         let errors = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let mut child =
-            hurtig().args(arguments).stdout(Stdio::piped()).stderr(errors).stdin(Stdio::null()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(errors).stdin(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let ready = loop {
             match lines.next() {
@@ -37,9 +45,21 @@ impl Process {
                 _ => panic!("no ready line; log:\n{}", std::fs::read_to_string(&log).unwrap_or_default()),
             }
         };
+        if !read {
+            return Process { child, ready, log, _unread: Some(lines) };
+        }
         // What the process prints later (the print connector) must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Process { child, ready, log }
+        Process { child, ready, log, _unread: None }
+    }
+
+    pub fn memory(&self) -> Memory {
+        Memory::of(self.child.id())
+    }
+
+    /// What it has logged.
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
     }
 
     pub fn kill(&mut self) {
@@ -61,28 +81,63 @@ impl Drop for Process {
     }
 }
 
+/// Resident memory of a process, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    pub now: u64,
+    pub peak: u64,
+}
+
+impl Memory {
+    pub fn of(pid: u32) -> Memory {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+        };
+        Memory { now: field("VmRSS:"), peak: field("VmHWM:") }
+    }
+}
+
+/// How the processes of a cluster are started, besides `-D`.
+#[derive(Default)]
+pub struct Setup {
+    /// The text of their `config.yaml`.
+    pub config: Option<String>,
+    pub environment: Vec<(&'static str, String)>,
+    /// The TaskManager whose standard output nobody reads.
+    pub unread: Option<usize>,
+}
+
 /// A cluster of processes in a temporary folder.
 pub struct Cluster {
     pub folder: tempfile::TempDir,
     pub jobmanager: Process,
     pub taskmanagers: Vec<Process>,
     options: Vec<String>,
+    setup: Setup,
 }
 
 impl Cluster {
     /// One JobManager and `taskmanagers` TaskManagers with `slots` slots, all with `options`
     /// (`key=value`).
     pub fn start(taskmanagers: usize, slots: usize, options: &[&str]) -> Cluster {
+        let slots = format!("taskmanager.numberOfTaskSlots={slots}");
+        let options: Vec<&str> = options.iter().copied().chain([slots.as_str()]).collect();
+        Cluster::start_as(Setup::default(), taskmanagers, &options)
+    }
+
+    /// One JobManager and `taskmanagers` TaskManagers as `setup` and `options` say.
+    pub fn start_as(setup: Setup, taskmanagers: usize, options: &[&str]) -> Cluster {
         let folder = tempfile::tempdir().unwrap();
-        let mut arguments = vec!["jobmanager".to_string(), "-D".into(), "jobmanager.rpc.port=0".into()];
-        for option in options {
-            arguments.extend(["-D".to_string(), option.to_string()]);
+        if let Some(text) = &setup.config {
+            std::fs::write(folder.path().join("config.yaml"), text).unwrap();
         }
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let jobmanager = Process::start(&arguments, folder.path().join("jobmanager.log"));
-        let mut options: Vec<String> = options.iter().map(|o| o.to_string()).collect();
-        options.push(format!("taskmanager.numberOfTaskSlots={slots}"));
-        let mut cluster = Cluster { folder, jobmanager, taskmanagers: Vec::new(), options };
+        let options: Vec<String> = options.iter().map(|o| o.to_string()).collect();
+        let own = ["jobmanager.rpc.port=0".to_owned()];
+        let command = command(&setup, folder.path(), "jobmanager", options.iter().chain(&own));
+        let jobmanager = Process::launch(command, folder.path().join("jobmanager.log"), true);
+        let mut cluster = Cluster { folder, jobmanager, taskmanagers: Vec::new(), options, setup };
         for index in 0..taskmanagers {
             let process = cluster.spawn_taskmanager(index);
             cluster.taskmanagers.push(process);
@@ -103,18 +158,15 @@ impl Cluster {
     pub fn spawn_taskmanager(&self, index: usize) -> Process {
         let address = self.address();
         let (host, port) = address.rsplit_once(':').unwrap();
-        let mut arguments = vec!["taskmanager".to_string()];
         let own = [
             format!("jobmanager.rpc.address={host}"),
             format!("jobmanager.rpc.port={port}"),
             format!("taskmanager.resource-id=tm-{index}"),
             format!("process.taskmanager.working-dir={}", self.working_dir(index).display()),
         ];
-        for option in self.options.iter().chain(&own) {
-            arguments.extend(["-D".to_string(), option.clone()]);
-        }
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        Process::start(&arguments, self.folder.path().join(format!("tm-{index}.log")))
+        let command = command(&self.setup, self.folder.path(), "taskmanager", self.options.iter().chain(&own));
+        let read = self.setup.unread != Some(index);
+        Process::launch(command, self.folder.path().join(format!("tm-{index}.log")), read)
     }
 
     /// Kills TaskManager `index` as `kill -9` does.
@@ -181,6 +233,18 @@ impl Cluster {
     }
 }
 
+fn command<'a>(setup: &Setup, folder: &Path, role: &str, options: impl Iterator<Item = &'a String>) -> Command {
+    let mut command = hurtig();
+    command.arg(role).envs(setup.environment.iter().map(|(name, value)| (name, value)));
+    if setup.config.is_some() {
+        command.arg("--config").arg(folder.join("config.yaml"));
+    }
+    options.for_each(|option| {
+        command.args(["-D", option]);
+    });
+    command
+}
+
 fn job_id_in(text: &str) -> String {
     text.split(|c: char| !c.is_ascii_hexdigit())
         .find(|word| word.len() == 32)
@@ -191,6 +255,13 @@ fn job_id_in(text: &str) -> String {
 /// All subtasks of a job's description.
 pub fn subtasks(job: &Value) -> impl Iterator<Item = &Value> {
     job["vertices"].as_array().into_iter().flatten().flat_map(|v| v["subtasks"].as_array().into_iter().flatten())
+}
+
+/// Rows that the vertices behind the sources have taken.
+pub fn rows_behind_sources(job: &Value) -> u64 {
+    let vertices = job["vertices"].as_array().into_iter().flatten();
+    let behind = vertices.filter(|v| !v["name"].as_str().unwrap().starts_with("Source"));
+    behind.flat_map(|v| v["subtasks"].as_array().unwrap()).map(|s| s["rows_in"].as_u64().unwrap()).sum()
 }
 
 /// All lines of the visible files below `folder`, sorted.

@@ -4,9 +4,12 @@
 mod bad_input;
 mod commands;
 mod embedded;
+mod emr;
 mod exchange;
 mod harness;
+mod incremental;
 mod kill;
 mod region;
 mod sql_command;
+mod stall;
 mod streaming;

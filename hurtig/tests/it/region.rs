@@ -15,7 +15,7 @@ const SCRIPT: &str = "
     CREATE TABLE b (n BIGINT, k BIGINT) WITH ('connector' = 'blackhole');
     INSERT INTO b SELECT n, k FROM a WHERE n >= 0;";
 
-fn attempts(job: &Value) -> BTreeMap<(String, u64), u64> {
+pub fn attempts(job: &Value) -> BTreeMap<(String, u64), u64> {
     let mut all = BTreeMap::new();
     for vertex in job["vertices"].as_array().unwrap() {
         for subtask in vertex["subtasks"].as_array().unwrap() {
@@ -71,7 +71,7 @@ fn only_the_regions_on_the_lost_taskmanager_restart() {
 }
 
 /// Four pipelines with keyed state, each in a slot of its own.
-fn stateful_pipelines() -> Value {
+pub fn stateful_pipelines() -> Value {
     let (mut vertices, mut edges) = (Vec::new(), Vec::new());
     for i in 0..4 {
         let group = format!("g{i}");

@@ -91,3 +91,53 @@ fn mistakes_give_one_clear_message_and_their_exit_code() {
         assert!(!err.contains("panicked"), "{err}");
     }
 }
+
+#[test]
+fn a_file_runs_to_its_end_if_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("script.sql");
+    std::fs::write(&file, "SELECT 1 AS n;\nSELECT nothing FROM nowhere;\nSELECT 2 AS n;\n").unwrap();
+    let file = file.to_str().unwrap();
+    let (code, out, err) = run(&["sql", "--changelog-json", "-f", file]);
+    assert_eq!(code, 3, "{err}");
+    assert!(err.contains("nowhere") && err.contains("line 2"), "{err}");
+    assert!(out.contains("[1]") && !out.contains("[2]"), "{out}");
+
+    let (code, out, _) = run(&["sql", "--changelog-json", "--continue-on-error", "--file", file]);
+    assert_eq!(code, 0, "every error has its line");
+    let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[1]["row"], serde_json::json!([1]));
+    assert_eq!(lines[2]["error"]["kind"], "VALIDATION");
+    assert_eq!(lines.last().unwrap()["row"], serde_json::json!([2]));
+
+    let (code, out, err) = run(&["sql", "--continue-on-error", "-f", file]);
+    assert_eq!(code, 3, "{out}{err}");
+    assert!(out.contains('2'), "{out}");
+    let (code, _, err) = run(&["sql", "-f", "/nowhere/script.sql"]);
+    assert_eq!(code, 5);
+    assert!(err.contains("/nowhere/script.sql"), "{err}");
+}
+
+#[test]
+fn an_insert_gives_its_job_or_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(1, 1, &[]);
+    let script = |out: &str| {
+        format!(
+            "CREATE TABLE a (n BIGINT) WITH ('connector' = 'datagen', 'number-of-rows' = '100',
+               'fields.n.kind' = 'sequence', 'fields.n.start' = '1', 'fields.n.end' = '100');
+             CREATE TABLE b (n BIGINT) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'csv');
+             INSERT INTO b SELECT n FROM a;",
+            folder.path().join(out).display()
+        )
+    };
+    let (code, out, err) = run(&["sql", "--cluster", &cluster.address(), "-e", &script("one")]);
+    assert_eq!(code, 0, "{err}");
+    let id = out.trim().strip_prefix("job ").unwrap();
+    cluster.wait_finished(id);
+    let waiting = format!("SET 'table.dml-sync' = 'true'; {}", script("two"));
+    let (code, out, err) = run(&["sql", "--cluster", &cluster.address(), "-e", &waiting]);
+    assert_eq!((code, out.as_str()), (0, ""), "{err}");
+    // Not a moment later.
+    assert_eq!(crate::harness::lines_below(&folder.path().join("two")).len(), 100);
+}
