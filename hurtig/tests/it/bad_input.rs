@@ -59,7 +59,8 @@ fn graphs_that_make_no_sense_are_refused_with_the_field_and_leave_no_job() {
         let file = cluster.folder.path().join("graph.json");
         std::fs::write(&file, graph.to_string()).unwrap();
         let (code, errors) = failure(&["jobs", "submit", file.to_str().unwrap(), "--cluster", &cluster.address()]);
-        assert_eq!(code, 3, "{name}: {errors}");
+        // A field that job graphs do not have is found while the JSON is read.
+        assert_eq!(code, if name == "unknown operator" { 2 } else { 3 }, "{name}: {errors}");
         assert!(errors.contains(message), "{name}: {errors}");
     }
     let output = hurtig().args(["jobs", "list", "--json", "--cluster", &cluster.address()]).output().unwrap();
@@ -137,7 +138,7 @@ fn a_statement_that_fails_on_a_cluster_leaves_no_job() {
         CREATE TABLE b (n BIGINT) WITH ('connector' = 'blackhole');";
     for (statement, code, message) in [
         ("INSERT INTO b SELECT m FROM a;", 3, "'m'"),
-        ("INSERT INTO c SELECT n FROM a;", 3, "'c'"),
+        ("INSERT INTO c SELECT n FROM a;", 3, "default_database.c'"),
         ("INSERT INTO b SELECT n FROM a", 0, ""),
     ] {
         let script = format!("{table} {statement}");
