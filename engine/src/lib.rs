@@ -15,6 +15,7 @@
 //! | [`task`] | one chain of one subtask: step machine, barriers, snapshots |
 //! | [`exchange`] | partitioning, channels, credit-based flow control, gRPC |
 //! | [`taskmanager`] | slots, deployments, the connection to the JobManager |
+//! | [`tls`] | who may connect |
 //! | [`clock`], [`executor`] | injected time and background work |
 
 pub mod aggregates;
@@ -32,6 +33,7 @@ pub mod registry;
 pub mod source;
 pub mod task;
 pub mod taskmanager;
+pub mod tls;
 
 pub use batch::{Batch, RowKind};
 pub use element::{Barrier, StreamElement};

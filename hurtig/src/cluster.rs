@@ -10,7 +10,7 @@ use hurtig_connectors::connector::{SinkConnector, SourceConnector};
 use hurtig_engine::EngineError;
 use hurtig_engine::expr::ScalarFunction;
 use hurtig_engine::registry::OperatorFactory;
-use hurtig_graph::config::{self, Configuration, keys};
+use hurtig_graph::config::{self, Configuration, TlsFiles, keys};
 use hurtig_graph::{DataType, ErrorKind};
 use hurtig_sql::FunctionSignature;
 
@@ -35,7 +35,15 @@ impl Cluster {
     /// # Errors
     /// When it cannot be reached.
     pub async fn connect(address: &str) -> Result<Cluster> {
-        Ok(Cluster { client: Client::connect(address).await? })
+        Cluster::connect_with(address, &Configuration::default()).await
+    }
+
+    /// As [`Client::connect_with`].
+    ///
+    /// # Errors
+    /// When it cannot be reached or does not let this client in.
+    pub async fn connect_with(address: &str, configuration: &Configuration) -> Result<Cluster> {
+        Ok(Cluster { client: Client::connect_with(address, configuration).await? })
     }
 
     /// For job graphs, and for what runs already.
@@ -267,7 +275,8 @@ impl EmbeddedClusterBuilder {
         let (options, task_managers) = (self.options.clone(), self.task_managers);
         let servers = runtime.run(async move { Servers::start(&options, task_managers).await }).await?;
         let address = servers.job_manager.as_ref().map(|j| j.address().to_string()).unwrap_or_default();
-        let client = runtime.run(Client::on(runtime.clone(), address)).await?;
+        let tls = TlsFiles::read(&self.options.configuration)?;
+        let client = runtime.run(Client::on(runtime.clone(), address, tls)).await?;
         Ok(EmbeddedCluster { servers, client, options: self.options, runtime })
     }
 }

@@ -1,6 +1,7 @@
 //! The error of the library: what failed, with a kind that fixes exit code, gRPC code and whether
 //! trying again can help.
 
+use hurtig_graph::config::keys;
 use hurtig_graph::connector::ConnectorError;
 use hurtig_graph::error::{ErrorKind, GraphError};
 use thiserror::Error;
@@ -113,6 +114,16 @@ impl From<arrow::error::ArrowError> for Error {
 impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Self {
         use tonic::Code;
+        if let Some(error) = std::error::Error::source(&status) {
+            // No server has said this: the connection did not hold.
+            let message = format!(
+                "the connection to the JobManager broke: {}; if the cluster uses TLS, this client needs \
+                 {} and certificates of the cluster too",
+                root_reason(error),
+                keys::SSL_INTERNAL_ENABLED.key
+            );
+            return Error::Remote { kind: ErrorKind::Connection, message };
+        }
         let named = status.metadata().get(KIND_METADATA).and_then(|v| v.to_str().ok()).and_then(ErrorKind::from_name);
         let kind = named.unwrap_or(match status.code() {
             Code::InvalidArgument | Code::AlreadyExists | Code::FailedPrecondition | Code::OutOfRange => {
@@ -127,6 +138,15 @@ impl From<tonic::Status> for Error {
         });
         Error::Remote { kind, message: status.message().to_owned() }
     }
+}
+
+/// The innermost cause: what a user can act on.
+pub(crate) fn root_reason(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }
 
 #[cfg(test)]

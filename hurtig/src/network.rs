@@ -11,17 +11,19 @@ use crate::error::{Error, Result};
 /// The address of an interface by its name or number, as the value of `option`.
 ///
 /// # Errors
-/// A host that does not resolve, and one that is not loopback unless `insecure`.
-pub fn bind_address(host: &str, option: &ConfigOption, insecure: bool) -> Result<IpAddr> {
+/// A host that does not resolve, and one that is not loopback unless `secured`: by mutual TLS, or by the
+/// word of whoever runs it.
+pub fn bind_address(host: &str, option: &ConfigOption, secured: bool) -> Result<IpAddr> {
     let wrong = |reason: String| Error::new(ErrorKind::Config, format!("{}: {reason}", option.key));
     let mut found = (host, 0).to_socket_addrs().map_err(|e| wrong(format!("cannot resolve '{host}': {e}")))?;
     let address = found.next().ok_or_else(|| wrong(format!("'{host}' has no address")))?.ip();
-    if address.is_loopback() || insecure {
+    if address.is_loopback() || secured {
         return Ok(address);
     }
     Err(wrong(format!(
         "refusing to listen on {host}: it is not a loopback address, and neither TLS nor authentication is \
-         configured; use 127.0.0.1, or give --insecure-network where the network is trusted"
+         configured; use 127.0.0.1, set security.ssl.internal.enabled with a keystore and a truststore, or give \
+         --insecure-network where the network is trusted"
     )))
 }
 

@@ -19,6 +19,10 @@
 //! | [`codec`] | batches as Arrow IPC |
 //! | [`network`] | channels between processes |
 
+use std::sync::Arc;
+
+use hurtig_graph::config::TlsFiles;
+
 pub mod channel;
 pub mod codec;
 pub mod network;
@@ -33,7 +37,7 @@ pub use channel::{Channel, ChannelFailure, ChannelKey};
 pub use output::{OutputSpec, Outputs};
 pub use registry::ChannelRegistry;
 
-/// Sizes of the exchange.
+/// Sizes of the exchange, and who may take part.
 #[derive(Debug, Clone)]
 pub struct ExchangeConfig {
     /// Bytes that a channel holds before its producer is stopped.
@@ -46,6 +50,8 @@ pub struct ExchangeConfig {
     pub open_timeout_ms: u64,
     /// Compress rows between processes with LZ4.
     pub compress: bool,
+    /// Certificates for all connections; `None`: they are not encrypted.
+    pub tls: Option<Arc<TlsFiles>>,
 }
 
 impl Default for ExchangeConfig {
@@ -56,6 +62,7 @@ impl Default for ExchangeConfig {
             linger_ms: 5,
             open_timeout_ms: 120_000,
             compress: false,
+            tls: None,
         }
     }
 }

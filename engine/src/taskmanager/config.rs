@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hurtig_graph::config::{Configuration, keys};
+use hurtig_graph::config::{Configuration, TlsFiles, keys};
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{EngineError, Result};
@@ -79,6 +79,7 @@ impl TaskManagerConfig {
         if let Some(credit) = c.memory_bytes(&keys::EXCHANGE_CREDIT)? {
             exchange.credit_bytes = usize::try_from(credit).unwrap_or(usize::MAX).max(1);
         }
+        exchange.tls = TlsFiles::read(c)?.map(Arc::new);
         exchange.compress = c.choice(&keys::EXCHANGE_COMPRESSION)? == Some("LZ4");
         let resource_id = match c.text(&keys::TASKMANAGER_RESOURCE_ID) {
             Some(id) => id.to_owned(),

@@ -35,6 +35,7 @@ enum End {
 pub async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>, ended: watch::Sender<Option<String>>) {
     let mut backoff = FIRST_BACKOFF;
     let mut unregistered_since = Instant::now();
+    let mut told = None;
     loop {
         let mut registered = false;
         let end = serve(&core, &mut stop, &mut registered).await;
@@ -65,8 +66,13 @@ pub async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>, ended: watch:
             tracing::warn!(jobmanager = core.config.jobmanager, reason, "lost the JobManager");
             backoff = FIRST_BACKOFF;
             unregistered_since = Instant::now();
+            told = None;
         } else {
-            tracing::debug!(jobmanager = core.config.jobmanager, reason, "cannot register with the JobManager yet");
+            // Once for each reason: who starts it must see why it does not come up.
+            if told.as_ref() != Some(&reason) {
+                tracing::warn!(jobmanager = core.config.jobmanager, reason, "cannot register with the JobManager yet");
+                told = Some(reason.clone());
+            }
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
         }
         let limit = core.config.registration_timeout;
@@ -188,13 +194,14 @@ type Connected = (
 
 async fn connect(core: &Core) -> Result<Connected, String> {
     let address = &core.config.jobmanager;
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|e| format!("'{address}' is not an address of a JobManager (host:port): {e}"))?
+    let endpoint = crate::tls::endpoint(address, core.config.exchange.tls.as_deref())
+        .map_err(|e| format!("cannot connect to the JobManager at {address}: {e}"))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_while_idle(true);
-    let transport = endpoint.connect().await.map_err(|e| format!("cannot connect to {address}: {e}"))?;
+    let transport =
+        endpoint.connect().await.map_err(|e| format!("cannot connect to {address}: {}", crate::tls::causes(&e)))?;
     let (sender, receiver) = mpsc::unbounded_channel();
     // The JobManager answers the call only once the registration has come.
     let _ = sender.send(internal::FromTaskManager { epoch: 0, message: Some(core.register_message()) });

@@ -32,6 +32,8 @@ mod tests;
 
 use std::sync::Arc;
 
+use hurtig_graph::GraphError;
+use hurtig_graph::config::keys;
 use hurtig_state::storage::ObjectStores;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -43,6 +45,7 @@ use self::core::Core;
 use crate::error::{EngineError, Result};
 use crate::exchange::network::{ExchangeServer, HTTP2_WINDOW_BYTES};
 use crate::registry::OperatorRegistry;
+use crate::tls::causes;
 
 const SERVER_END: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -79,11 +82,16 @@ impl TaskManager {
         let data_address = format!("{}:{port}", config.host);
         let core = Core::new(config, data_address, registry, stores, runtime.clone())?;
         let (stop, stopped) = watch::channel(false);
+        let server = tonic::transport::Server::builder();
+        let server = match &core.config.exchange.tls {
+            Some(files) => server.tls_config(crate::tls::server(files)).map_err(|error| unusable(&error))?,
+            None => server,
+        };
         let server = {
             let service = ExchangeServer::service(Arc::clone(core.channels()), stopped.clone());
             let mut stopped = stopped.clone();
             runtime.spawn(async move {
-                let result = tonic::transport::Server::builder()
+                let result = server
                     .tcp_nodelay(true)
                     .initial_stream_window_size(HTTP2_WINDOW_BYTES)
                     .initial_connection_window_size(HTTP2_WINDOW_BYTES)
@@ -145,6 +153,11 @@ impl Drop for TaskManager {
         }
         self.core.begin_shut_down();
     }
+}
+
+fn unusable(error: &tonic::transport::Error) -> EngineError {
+    let message = format!("{}: the certificates cannot be used: {}", keys::SSL_KEYSTORE.key, causes(error));
+    EngineError::Graph(GraphError::Config(message))
 }
 
 async fn bind(config: &TaskManagerConfig) -> Result<tokio::net::TcpListener> {

@@ -56,6 +56,9 @@ const WITHOUT_EFFECT: &[&ConfigOption] = &[
     &keys::TASKMANAGER_MEMORY_NETWORK_MAX,
     &keys::RECOVERY_PATH,
     &keys::HA_TYPE,
+    &keys::SSL_KEYSTORE_PASSWORD,
+    &keys::SSL_KEY_PASSWORD,
+    &keys::SSL_TRUSTSTORE_PASSWORD,
 ];
 
 /// Values that are refused: key, the values that are fine, what to say.

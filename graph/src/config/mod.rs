@@ -12,6 +12,7 @@ mod load;
 mod other_flink_keys;
 mod redact;
 mod reference;
+mod tls;
 mod values;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use check::{Diagnostic, Severity, check, check_pair, first_error};
 pub use load::{from_dynamic_properties, from_file, from_yaml};
 pub use redact::{REDACTED, is_secret};
 pub use reference::markdown_reference;
+pub use tls::TlsFiles;
 
 use crate::error::GraphError;
 

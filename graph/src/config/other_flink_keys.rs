@@ -161,7 +161,6 @@ const KEYS: &[&str] = &[
     "s3.entropy.key",
     "s3.entropy.length",
     "scheduler-mode",
-    "security.ssl.internal.enabled",
     "security.ssl.rest.enabled",
     "slotmanager.max-total-resource.cpu",
     "slotmanager.max-total-resource.memory",

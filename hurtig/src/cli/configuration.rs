@@ -43,17 +43,17 @@ fn file(args: &ConfigurationArgs) -> anyhow::Result<Option<PathBuf>> {
     Ok(path.exists().then_some(path))
 }
 
-/// `host:port` of the JobManager.
-pub fn cluster_address(args: &RemoteArgs) -> anyhow::Result<String> {
-    if let Some(address) = &args.cluster {
-        return Ok(address.clone());
-    }
+/// `host:port` of the JobManager, and how to connect to it.
+pub fn cluster(args: &RemoteArgs) -> anyhow::Result<(String, Configuration)> {
     let configuration = load(&args.configuration)?;
+    if let Some(address) = &args.cluster {
+        return Ok((address.clone(), configuration));
+    }
     let host = configuration.text(&keys::JOBMANAGER_ADDRESS).unwrap_or("127.0.0.1");
     let (port, _) = configuration.ports(&keys::JOBMANAGER_PORT)?.unwrap_or((0, 0));
     if port == 0 {
         let reason = "which JobManager? give --cluster host:port, or set jobmanager.rpc.port";
         return Err(Error::new(ErrorKind::Config, reason).into());
     }
-    Ok(format!("{host}:{port}"))
+    Ok((format!("{host}:{port}"), configuration))
 }

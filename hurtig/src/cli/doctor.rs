@@ -78,8 +78,8 @@ impl Findings {
     }
 
     async fn cluster(&mut self, remote: &RemoteArgs) -> anyhow::Result<()> {
-        let address = configuration::cluster_address(remote)?;
-        let client = match Client::connect(&address).await {
+        let (address, configuration) = configuration::cluster(remote)?;
+        let client = match Client::connect_with(&address, &configuration).await {
             Ok(client) => client,
             Err(error) => return self.problem(&error.to_string()),
         };

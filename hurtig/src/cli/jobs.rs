@@ -73,7 +73,8 @@ pub fn run(command: JobsCommand) -> anyhow::Result<()> {
 }
 
 async fn connect(remote: &RemoteArgs) -> anyhow::Result<Client> {
-    Ok(Client::connect(&configuration::cluster_address(remote)?).await?)
+    let (address, configuration) = configuration::cluster(remote)?;
+    Ok(Client::connect_with(&address, &configuration).await?)
 }
 
 async fn cancel(client: &Client, id: &str) -> anyhow::Result<()> {

@@ -93,7 +93,7 @@ enum Place {
 impl Place {
     async fn open(args: &SqlArgs, configuration: &Configuration) -> anyhow::Result<Place> {
         if let Some(address) = &args.cluster {
-            return Ok(Place::Remote(Cluster::connect(address).await?));
+            return Ok(Place::Remote(Cluster::connect_with(address, configuration).await?));
         }
         let mut builder = EmbeddedCluster::builder().configuration(configuration);
         if !configuration.is_set(&keys::TASK_SLOTS) {

@@ -6,13 +6,14 @@ mod results;
 use std::sync::Arc;
 
 use hurtig_graph::ErrorKind;
+use hurtig_graph::config::{Configuration, TlsFiles};
 use hurtig_proto::v1;
 use hurtig_proto::v1::job_service_client::JobServiceClient;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 pub use results::ResultStream;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, root_reason};
 use crate::runtime::OwnRuntime;
 
 /// Largest message that is accepted.
@@ -39,20 +40,30 @@ impl Client {
     /// # Errors
     /// When it cannot be reached.
     pub async fn connect(address: &str) -> Result<Client> {
+        Client::connect_with(address, &Configuration::default()).await
+    }
+
+    /// Connects to the JobManager at `host:port` as `configuration` says: with the certificates that
+    /// `security.ssl.internal.*` names.
+    ///
+    /// # Errors
+    /// When it cannot be reached or does not let this client in.
+    pub async fn connect_with(address: &str, configuration: &Configuration) -> Result<Client> {
+        let tls = TlsFiles::read(configuration)?;
         let runtime = Arc::new(OwnRuntime::start(1)?);
-        let client = Client::on(runtime.clone(), address.to_owned());
+        let client = Client::on(runtime.clone(), address.to_owned(), tls);
         runtime.run(client).await
     }
 
     /// As [`Client::connect`], on a runtime that exists. Must be polled on that runtime.
-    pub(crate) async fn on(runtime: Arc<OwnRuntime>, address: String) -> Result<Client> {
+    pub(crate) async fn on(runtime: Arc<OwnRuntime>, address: String, tls: Option<TlsFiles>) -> Result<Client> {
         let unreachable = |reason: String| {
             let message =
                 format!("cannot reach the JobManager at {address}: {reason}; is it running, and is the address right?");
             Error::new(ErrorKind::Connection, message)
         };
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|_| Error::new(ErrorKind::Config, format!("'{address}' is not an address: write host:port")))?
+        let endpoint = hurtig_engine::tls::endpoint(&address, tls.as_ref())
+            .map_err(|reason| Error::new(ErrorKind::Config, reason))?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true);
         let channel = endpoint.connect().await.map_err(|e| unreachable(root_reason(&e)))?;
@@ -105,15 +116,6 @@ impl Client {
         let call = async move { Ok(service.cluster_overview(v1::ClusterOverviewRequest {}).await?.into_inner()) };
         self.runtime.run(call).await
     }
-}
-
-/// The innermost cause: what a user can act on.
-fn root_reason(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 /// A submitted job. Dropping it leaves the job running.

@@ -40,11 +40,11 @@ impl JobManagerServer {
         let configuration = &options.configuration;
         let runtime = tokio::runtime::Handle::current();
         let host = configuration.text(&keys::JOBMANAGER_BIND_HOST).unwrap_or("127.0.0.1");
-        let address = network::bind_address(host, &keys::JOBMANAGER_BIND_HOST, options.insecure_network)?;
+        let address = network::bind_address(host, &keys::JOBMANAGER_BIND_HOST, options.secured()?)?;
         let metrics = match &options.metrics {
             Some(render) => {
                 let ports = configuration.ports(&keys::METRICS_PORT)?.unwrap_or((0, 0));
-                let listener = network::listen(address, ports, &keys::METRICS_PORT).await?;
+                let listener = network::listen(options.metrics_interface(address), ports, &keys::METRICS_PORT).await?;
                 Some(MetricsServer::start(listener, render.clone(), &runtime)?)
             }
             None => None,

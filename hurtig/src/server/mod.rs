@@ -9,16 +9,18 @@ mod work_dir;
 pub use jobmanager::JobManagerServer;
 pub use taskmanager::TaskManagerServer;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use hurtig_connectors::Connectors;
 use hurtig_engine::expr::ScalarFunction;
 use hurtig_engine::registry::{OperatorFactory, OperatorRegistry};
 use hurtig_engine::taskmanager::config::OnFatal;
-use hurtig_graph::config::Configuration;
+use hurtig_graph::config::{Configuration, keys};
 use hurtig_sql::UserFunctions;
 
 use crate::dataflow::{CLOSURE_FACTORY, Closures};
+use crate::error::Result;
 use crate::metrics::RenderMetrics;
 
 /// What a server of either role is started with.
@@ -35,6 +37,23 @@ pub struct ServerOptions {
     /// Called when a TaskManager cannot go on because a task cannot be cancelled; without it that is
     /// logged, and the TaskManager leaves the JobManager until the task has ended.
     pub on_fatal: Option<OnFatal>,
+}
+
+impl ServerOptions {
+    /// Whether ports may be on interfaces other than loopback.
+    fn secured(&self) -> Result<bool> {
+        Ok(self.insecure_network || self.configuration.bool(&keys::SSL_INTERNAL_ENABLED)?.unwrap_or(false))
+    }
+
+    /// The interface of the metrics endpoint, which has neither encryption nor authentication: that
+    /// of the other ports only where the network is said to be trusted.
+    fn metrics_interface(&self, address: IpAddr) -> IpAddr {
+        match (self.insecure_network, address) {
+            (true, _) => address,
+            (false, IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.into(),
+            (false, IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
+        }
+    }
 }
 
 /// What the processes of a cluster know beyond what is built in.

@@ -13,3 +13,4 @@ mod region;
 mod sql_command;
 mod stall;
 mod streaming;
+mod tls;

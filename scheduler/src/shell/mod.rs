@@ -23,8 +23,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hurtig_graph::config::{Configuration, keys};
+use hurtig_graph::config::{Configuration, TlsFiles, keys};
 use hurtig_graph::connector::ConnectorCatalog;
+use hurtig_graph::error::ErrorKind;
 use hurtig_graph::ids::JobId;
 use hurtig_graph::job::ExprResolver;
 use hurtig_proto::internal::v1::cluster_service_server::ClusterServiceServer;
@@ -34,7 +35,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
-use tonic::transport::Server;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 pub use client::{Client, JobWatch};
 pub use collect::ResultStream;
@@ -119,6 +120,7 @@ impl JobManager {
     pub fn start(config: JobManagerConfig, services: JobManagerServices, runtime: &Handle) -> Result<JobManager> {
         let settings = MasterSettings::read(&config.configuration)?;
         let limit = config.configuration.memory_bytes(&keys::RPC_MAX_MESSAGE)?.unwrap_or(64 << 20) as usize;
+        let server = server(TlsFiles::read(&config.configuration)?.as_ref())?;
         let listener = listen(&config.bind)?;
         let address = listener.local_addr().map_err(|error| bind_error(&config.bind, &error))?;
         let clock = driver::Clock::start();
@@ -147,8 +149,10 @@ impl JobManager {
         };
         let listener =
             tokio::net::TcpListener::from_std(listener).map_err(|error| bind_error(&address.to_string(), &error))?;
-        let tasks =
-            vec![runtime.spawn(driver.run(commands, stopped.clone())), runtime.spawn(serve(listener, routes, stopped))];
+        let tasks = vec![
+            runtime.spawn(driver.run(commands, stopped.clone())),
+            runtime.spawn(serve(server, listener, routes, stopped)),
+        ];
         Ok(JobManager { address, client, stop, tasks })
     }
 
@@ -195,12 +199,25 @@ fn bind_error(address: &str, error: &std::io::Error) -> SchedulerError {
     SchedulerError::Bind { address: address.to_owned(), reason: format!("{error}{advice}") }
 }
 
-async fn serve(listener: tokio::net::TcpListener, routes: Routes, mut stopped: watch::Receiver<bool>) {
+/// Lets in only who has a certificate of a trusted authority, where `tls` is given.
+fn server(tls: Option<&TlsFiles>) -> Result<Server> {
+    let Some(files) = tls else { return Ok(Server::builder()) };
+    let config = ServerTlsConfig::new()
+        .identity(Identity::from_pem(&files.identity, &files.identity))
+        .client_ca_root(Certificate::from_pem(&files.authorities));
+    Server::builder().tls_config(config).map_err(|error| {
+        let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        let message = format!("{}: the certificates cannot be used: {cause}", keys::SSL_KEYSTORE.key);
+        SchedulerError::Other { kind: ErrorKind::Config, message }
+    })
+}
+
+async fn serve(server: Server, listener: tokio::net::TcpListener, routes: Routes, mut stopped: watch::Receiver<bool>) {
     let signal = async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
     let incoming = TcpListenerStream::new(listener);
-    let server = Server::builder().tcp_nodelay(true).add_routes(routes);
+    let server = server.tcp_nodelay(true).add_routes(routes);
     if let Err(error) = server.serve_with_incoming_shutdown(incoming, signal).await {
         tracing::error!(%error, "the JobManager's gRPC server has ended");
     }

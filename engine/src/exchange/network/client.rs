@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use hurtig_graph::config::TlsFiles;
 use hurtig_proto::internal::v1 as internal;
 use internal::exchange_control::Control;
 use internal::exchange_frame::Frame;
@@ -19,6 +20,7 @@ use super::frames::to_frame;
 use super::{CONTROL_OVERDRAFT, HTTP2_WINDOW_BYTES, MAX_FRAME_BYTES};
 use crate::exchange::ExchangeConfig;
 use crate::exchange::channel::{Channel, ChannelFailure, ChannelKey};
+use crate::tls::causes;
 
 /// Frames handed to the transport ahead. Few: what waits there is not bounded by a channel's queue.
 const FRAMES_AHEAD: usize = 4;
@@ -81,7 +83,8 @@ impl ExchangeNetwork {
 
     fn connect(&self, address: &str) -> Peer {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let pump = self.runtime.spawn(run_pump(address.to_owned(), receiver)).abort_handle();
+        let tls = self.config.tls.clone();
+        let pump = self.runtime.spawn(run_pump(address.to_owned(), tls, receiver)).abort_handle();
         Peer { commands, next_channel: AtomicU64::new(0), pump }
     }
 }
@@ -106,6 +109,7 @@ impl Outgoing {
 /// Fails what is left when the pump ends, however it ends.
 struct Pump {
     address: String,
+    tls: Option<Arc<TlsFiles>>,
     channels: HashMap<u64, Outgoing>,
     ready: VecDeque<u64>,
     commands: mpsc::UnboundedReceiver<Command>,
@@ -126,9 +130,9 @@ impl Drop for Pump {
     }
 }
 
-async fn run_pump(address: String, commands: mpsc::UnboundedReceiver<Command>) {
+async fn run_pump(address: String, tls: Option<Arc<TlsFiles>>, commands: mpsc::UnboundedReceiver<Command>) {
     let reason = format!("the connection to TaskManager {address} closed");
-    let mut pump = Pump { address, channels: HashMap::new(), ready: VecDeque::new(), commands, reason };
+    let mut pump = Pump { address, tls, channels: HashMap::new(), ready: VecDeque::new(), commands, reason };
     if let Err(reason) = pump.run().await {
         tracing::info!(peer = %pump.address, %reason, "exchange stream ended");
         pump.reason = reason;
@@ -138,8 +142,8 @@ async fn run_pump(address: String, commands: mpsc::UnboundedReceiver<Command>) {
 impl Pump {
     async fn run(&mut self) -> Result<(), String> {
         let address = self.address.clone();
-        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|e| format!("'{address}' is not the address of a TaskManager: {e}"))?
+        let endpoint = crate::tls::endpoint(&address, self.tls.as_deref())
+            .map_err(|e| format!("cannot connect to TaskManager {address}: {e}"))?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(10))
@@ -261,16 +265,4 @@ impl Pump {
         self.channels.remove(&id);
         Some(ExchangeFrame { channel: id, sequence, frame: Some(Frame::Failed(failure.reason().to_owned())) })
     }
-}
-
-/// An error with its causes, which tonic's own text leaves out.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

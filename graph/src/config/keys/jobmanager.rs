@@ -8,7 +8,7 @@ options! {
     JOBMANAGER_PORT = "jobmanager.rpc.port", [], ValueType::Port, Some("6123"),
         "Port of the JobManager's gRPC services. 0: any free port.";
     JOBMANAGER_BIND_HOST = "jobmanager.bind-host", [], ValueType::String, Some("127.0.0.1"),
-        "Interface that the JobManager listens on. Only loopback unless `--insecure-network` is given.";
+        "Interface that the JobManager listens on. Only loopback unless TLS is configured or `--insecure-network` is given.";
     JOBMANAGER_RESOURCE_ID = "jobmanager.resource-id", [], ValueType::String, None,
         "Identity of this JobManager process. Not set: generated.";
     JOBMANAGER_SCHEDULER = "jobmanager.scheduler", [], ValueType::Enum(&["Default", "Adaptive", "AdaptiveBatch"]), Some("Default"),

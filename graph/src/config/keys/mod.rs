@@ -33,6 +33,7 @@ mod own;
 mod pipeline;
 mod restart;
 mod s3;
+mod security;
 mod state;
 mod table;
 mod taskmanager;
@@ -46,6 +47,7 @@ pub use own::*;
 pub use pipeline::*;
 pub use restart::*;
 pub use s3::*;
+pub use security::*;
 pub use state::*;
 pub use table::*;
 pub use taskmanager::*;
@@ -60,6 +62,7 @@ pub const GROUPS: &[(&str, &[ConfigOption])] = &[
     ("High availability", high_availability::OPTIONS),
     ("State backend", state::OPTIONS),
     ("S3", s3::OPTIONS),
+    ("Security", security::OPTIONS),
     ("Pipelines", pipeline::OPTIONS),
     ("SQL", table::OPTIONS),
     ("Metrics", metrics::OPTIONS),

@@ -6,7 +6,7 @@ options! {
     TASKMANAGER_HOST = "taskmanager.host", [], ValueType::String, None,
         "Host of this TaskManager, as others reach it. Not set: the interface that it listens on.";
     TASKMANAGER_BIND_HOST = "taskmanager.bind-host", [], ValueType::String, Some("127.0.0.1"),
-        "Interface that the TaskManager listens on. Only loopback unless `--insecure-network` is given.";
+        "Interface that the TaskManager listens on. Only loopback unless TLS is configured or `--insecure-network` is given.";
     TASKMANAGER_DATA_PORT = "taskmanager.data.port", [], ValueType::Port, Some("0"),
         "Port of the data exchange. 0: any free port.";
     TASKMANAGER_RPC_PORT = "taskmanager.rpc.port", [], ValueType::Port, Some("0"),
