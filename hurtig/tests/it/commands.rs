@@ -140,6 +140,18 @@ fn ready_processes_say_where_they_are() {
     assert_eq!(taskmanager["rpc"], jobmanager["rpc"]);
 }
 
+#[test]
+fn logs_are_json_lines_if_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = hurtig();
+    command.args(["jobmanager", "--log-json", "-D", "jobmanager.rpc.port=0", "-D", "restart-strategy=none"]);
+    let process = crate::harness::Process::launch(command, folder.path().join("log"), true);
+    let log = process.logged();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let warning = lines.iter().find(|line| line["level"] == "WARN").unwrap_or_else(|| panic!("{log}"));
+    assert!(warning["fields"]["message"].as_str().unwrap().contains("write restart-strategy.type"), "{warning}");
+}
+
 fn scrape(process: &Value) -> String {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(process["metrics"].as_str().unwrap()).unwrap();

@@ -186,11 +186,19 @@ async fn two_clusters_live_in_one_process_and_leave_nothing() {
 
 // With a thread of its own for the connection, which ends while the cluster waits for that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_old_and_new_can_ask_which_services_there_are() {
+async fn clients_can_ask_which_services_there_are_and_whether_they_are_well() {
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
     use tonic_reflection::pb::{v1, v1alpha};
     let cluster = EmbeddedCluster::builder().start().await.unwrap();
     let address = format!("http://{}", cluster.address());
     let channel = tonic::transport::Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+
+    for service in ["", "hurtig.v1.JobService"] {
+        let request = HealthCheckRequest { service: service.into() };
+        let health = HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner();
+        assert_eq!(health.status(), ServingStatus::Serving, "'{service}'");
+    }
 
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
     let wanted = v1::server_reflection_request::MessageRequest::ListServices(String::new());

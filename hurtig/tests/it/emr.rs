@@ -75,6 +75,7 @@ fn the_configuration_of_the_guide_works_as_written() {
     }
 
     // Four pipelines on two TaskManagers: each has two slots.
+    let start = Instant::now();
     let id = submit(&cluster, &stateful_pipelines());
     let job = cluster.wait_running(&id);
     let used: Vec<&str> = subtasks(&job).map(|s| s["taskmanager"].as_str().unwrap()).collect();
@@ -82,11 +83,9 @@ fn the_configuration_of_the_guide_works_as_written() {
         assert_eq!(used.iter().filter(|n| **n == name).count() * 2, used.len(), "{used:?}");
     }
 
-    // The first checkpoint comes within the interval, the second after it.
-    let first = cluster.wait_for(&id, "a checkpoint completes", |job| checkpoint(job) > 0);
-    let start = Instant::now();
-    let before = cluster.wait_for(&id, "another one completes", |job| checkpoint(job) > checkpoint(&first));
-    assert!(start.elapsed() > Duration::from_secs(8), "the interval is 15 s, not {:?}", start.elapsed());
+    // The first checkpoint comes within the interval, the second that much later.
+    let before = cluster.wait_for(&id, "two checkpoints complete", |job| checkpoint(job) >= 2);
+    assert!(start.elapsed() >= Duration::from_secs(15), "two checkpoints within {:?}", start.elapsed());
     let folder = format!("flink-checkpoint/{id}/");
     let objects = s3.objects("flink");
     assert!(!objects.is_empty() && objects.iter().all(|(key, _)| key.starts_with(&folder)), "{objects:?}");

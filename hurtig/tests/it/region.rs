@@ -134,7 +134,9 @@ fn state_is_restored_from_the_local_disk_and_from_s3_only_when_that_is_gone() {
         });
         let reads = s3.count("GET", "/shared/");
         if delete_disk {
-            assert!(reads > 0, "the state must come from S3: {:?}", s3.requests());
+            let files: u64 = subtasks(&after).map(|s| s["restore"]["remote_files"].as_u64().unwrap_or(0)).sum();
+            assert!(reads > 0 && reads as u64 >= files, "{files} files must come from S3: {:?}", s3.requests());
+            assert!(subtasks(&after).all(|s| s["restore"]["local_files"].as_u64().unwrap_or(0) == 0), "{after:#}");
         } else {
             assert_eq!(reads, 0, "the state must come from the local disk: {:?}", s3.requests());
         }
