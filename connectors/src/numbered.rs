@@ -88,9 +88,14 @@ impl NumberedSplits {
         ranges
     }
 
+    /// The next number, if any is left.
+    pub fn next_number(&self) -> Option<u64> {
+        self.queue.peek().map(|Reverse((next, _))| *next).filter(|next| *next < self.end)
+    }
+
     /// Whether no number is left.
     pub fn is_finished(&self) -> bool {
-        self.queue.peek().is_none_or(|Reverse((next, _))| *next >= self.end)
+        self.next_number().is_none()
     }
 
     /// The seed chosen when the job started.

@@ -16,6 +16,7 @@
 //! | `columns` | the columns of a table and what they are made of |
 //! | `bids`, `auctions`, `persons` | values of fields |
 //! | `source` | the reader |
+//! | [`progress`] | what a benchmark sees of the readers |
 
 pub mod model;
 
@@ -23,10 +24,13 @@ mod auctions;
 mod bids;
 mod columns;
 mod persons;
+pub mod progress;
 mod source;
 #[cfg(test)]
 mod tests;
 mod texts;
+
+use std::sync::Arc;
 
 use hurtig_engine::registry::SourceSpec;
 use hurtig_engine::source::SourceReader;
@@ -36,6 +40,7 @@ use hurtig_graph::connector::{ConnectorError, Options, SourceInfo};
 
 use self::columns::TableColumns;
 use self::model::{Kind, Model};
+use self::progress::Progress;
 use crate::connector::SourceConnector;
 use crate::error::{Error, Result};
 use crate::options::{TableOptions, option};
@@ -60,6 +65,12 @@ const LIMITED: ConfigOption = option(
     ValueType::Bool,
     Some("false"),
     "Emit no faster than that by the clock too; otherwise as fast as possible.",
+);
+const ON_TIME: ConfigOption = option(
+    "rate.by-event-time",
+    ValueType::Bool,
+    Some("false"),
+    "Emit each event when the clock reaches its event time.",
 );
 const BASE_TIME: ConfigOption =
     option("base-time", ValueType::Int, Some("1436918400000"), "Event time of the first event, in ms since 1970.");
@@ -97,6 +108,7 @@ pub const OPTIONS: &[ConfigOption] = &[
     EVENTS,
     RATE,
     LIMITED,
+    ON_TIME,
     BASE_TIME,
     GROUP,
     PERSONS,
@@ -117,8 +129,10 @@ pub(crate) struct NexmarkOptions {
     kind: Option<Kind>,
     /// `None`: without end.
     events: Option<u64>,
-    /// Emit by the clock.
+    /// Emit no faster than the rate.
     limited: bool,
+    /// Emit each event at its time.
+    on_time: bool,
     model: Model,
 }
 
@@ -157,6 +171,7 @@ impl NexmarkOptions {
             },
             events: table.count(&EVENTS)?.filter(|n| *n > 0),
             limited: table.bool(&LIMITED)?,
+            on_time: table.bool(&ON_TIME)?,
             model,
         })
     }
@@ -174,5 +189,28 @@ impl SourceConnector for NexmarkConnector {
 
     fn reader(&self, spec: &SourceSpec) -> hurtig_engine::Result<Box<dyn SourceReader>> {
         Ok(Box::new(source::NexmarkReader::new(NexmarkOptions::read(&spec.options)?, spec)?))
+    }
+}
+
+/// The connector, with readers in this process that tell how far they are.
+pub struct ObservedNexmark {
+    progress: Arc<Progress>,
+}
+
+impl ObservedNexmark {
+    /// Tells `progress`.
+    pub fn new(progress: Arc<Progress>) -> ObservedNexmark {
+        ObservedNexmark { progress }
+    }
+}
+
+impl SourceConnector for ObservedNexmark {
+    fn info(&self, options: &Options, schema: &RowSchema) -> Result<SourceInfo, ConnectorError> {
+        NexmarkConnector.info(options, schema)
+    }
+
+    fn reader(&self, spec: &SourceSpec) -> hurtig_engine::Result<Box<dyn SourceReader>> {
+        let reader = source::NexmarkReader::new(NexmarkOptions::read(&spec.options)?, spec)?;
+        Ok(Box::new(reader.observed(self.progress.clone())))
     }
 }

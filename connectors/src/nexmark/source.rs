@@ -1,10 +1,14 @@
 //! The reader of one subtask.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use hurtig_engine::Batch;
 use hurtig_engine::EngineError;
 use hurtig_engine::batch::TARGET_ROWS;
+use hurtig_engine::clock::Clock;
 use hurtig_engine::operator::{Collector, OperatorContext, OperatorSnapshot};
 use hurtig_engine::registry::SourceSpec;
 use hurtig_engine::source::{SourceReader, SourceStatus};
@@ -12,6 +16,7 @@ use hurtig_engine::source::{SourceReader, SourceStatus};
 use super::NexmarkOptions;
 use super::columns::TableColumns;
 use super::model::Kind;
+use super::progress::Progress;
 use crate::error::Result;
 use crate::numbered::NumberedSplits;
 use crate::pacing::Pacer;
@@ -30,6 +35,9 @@ pub struct NexmarkReader {
     step: u64,
     splits: Option<NumberedSplits>,
     pacer: Option<Pacer>,
+    /// Set where events are emitted at their times.
+    clock: Option<Arc<dyn Clock>>,
+    progress: Option<Arc<Progress>>,
 }
 
 impl NexmarkReader {
@@ -49,15 +57,49 @@ impl NexmarkReader {
             Some(Kind::Auction) => rows * model.round() / model.auctions,
             Some(Kind::Bid) => rows * model.round() / model.bids.max(1),
         };
-        Ok(NexmarkReader { output: schema.to_arrow(), columns, options, step, splits: None, pacer: None })
+        let output = schema.to_arrow();
+        Ok(NexmarkReader { options, columns, output, step, splits: None, pacer: None, clock: None, progress: None })
     }
+
+    /// Tells `progress` what it emits.
+    pub fn observed(mut self, progress: Arc<Progress>) -> NexmarkReader {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// How many of `step` events may be emitted now, the first of them being number `next`; otherwise the
+    /// wall-clock time (ms) to come back.
+    fn due(&mut self, step: u64, next: u64) -> Result<u64, i64> {
+        if let Some(clock) = &self.clock {
+            let model = &self.options.model;
+            let (now, first) = (clock.now_ms(), model.time_ms(next));
+            if first > now {
+                return Err(first);
+            }
+            // Those of the block whose times have come too: a later block begins later.
+            let since = (now - model.base_time_ms) as f64;
+            let reached = (since * model.events_per_second as f64 / 1000.0) as u64 + 1;
+            let block = BLOCK - next % BLOCK;
+            return Ok(step.min(block).min(reached.saturating_sub(next).max(1)));
+        }
+        match &mut self.pacer {
+            Some(pacer) => Ok(step.min(pacer.due()? as u64)),
+            None => Ok(step),
+        }
+    }
+}
+
+fn count(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|r| r.end - r.start).sum()
 }
 
 impl SourceReader for NexmarkReader {
     fn open(&mut self, context: OperatorContext) -> hurtig_engine::Result<()> {
         let end = self.options.events.unwrap_or(u64::MAX / 2);
         self.splits = Some(NumberedSplits::open(&context, BLOCK, end, 0)?);
-        if self.options.limited {
+        if self.options.on_time {
+            self.clock = Some(context.clock);
+        } else if self.options.limited {
             let rate = self.options.model.events_per_second as f64 / f64::from(context.task.parallelism.max(1));
             self.pacer = Some(Pacer::new(rate, context.clock));
         }
@@ -65,26 +107,24 @@ impl SourceReader for NexmarkReader {
     }
 
     fn poll(&mut self, out: &mut dyn Collector) -> hurtig_engine::Result<SourceStatus> {
-        let splits = self.splits.as_mut().ok_or_else(|| EngineError::Internal("the reader is not open".into()))?;
-        if splits.is_finished() {
-            return Ok(SourceStatus::Finished);
-        }
-        let mut step = self.step;
+        let splits = self.splits.as_ref().ok_or_else(|| EngineError::Internal("the reader is not open".into()))?;
+        let Some(next) = splits.next_number() else { return Ok(SourceStatus::Finished) };
+        let step = match self.due(self.step, next) {
+            Ok(due) => due,
+            Err(until_ms) => return Ok(SourceStatus::Pending { until_ms: Some(until_ms) }),
+        };
+        let ranges = self.splits.as_mut().map(|splits| splits.take(step)).unwrap_or_default();
         if let Some(pacer) = &mut self.pacer {
-            match pacer.due() {
-                Ok(due) => step = step.min(due as u64),
-                Err(until_ms) => return Ok(SourceStatus::Pending { until_ms: Some(until_ms) }),
-            }
-        }
-        let ranges = splits.take(step);
-        if let Some(pacer) = &mut self.pacer {
-            pacer.emitted(ranges.iter().map(|r| (r.end - r.start) as usize).sum());
+            pacer.emitted(count(&ranges) as usize);
         }
         let events = self.options.model.events(&ranges, self.columns.kind());
         let columns = self.columns.build(&self.options.model, &events)?;
         let options = RecordBatchOptions::new().with_row_count(Some(events.numbers.len()));
         let records = RecordBatch::try_new_with_options(self.output.clone(), columns, &options)?;
         out.emit(Batch::inserts(records));
+        if let Some(progress) = &self.progress {
+            progress.emitted(count(&ranges));
+        }
         Ok(SourceStatus::Ready)
     }
 

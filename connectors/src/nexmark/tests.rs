@@ -2,9 +2,11 @@
 //! proportions of the benchmark.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMillisecondType};
+use hurtig_engine::clock::{Clock, VirtualClock};
 use hurtig_engine::operator::RestoredState;
 use hurtig_engine::registry::SourceSpec;
 use hurtig_engine::source::{SourceReader, SourceStatus};
@@ -201,6 +203,37 @@ fn times_can_be_out_of_order_within_groups() {
         maximum = maximum.max(time);
         assert!(maximum - time < 40);
     }
+}
+
+#[test]
+fn events_can_come_at_their_times() {
+    // 5,000 events of a second from 10 s on, on two subtasks: blocks of 200 ms by turns.
+    let more = [("events.num", "5000"), ("tps", "5000"), ("base-time", "10000"), ("rate.by-event-time", "true")];
+    let spec = spec("events", "`dateTime` TIMESTAMP(3)", &more, None);
+    let clock = VirtualClock::at(9_990);
+    let mut readers: Vec<_> = (0..2)
+        .map(|subtask| {
+            let mut reader = NexmarkConnector.reader(&spec).unwrap();
+            let clock = Arc::clone(&clock) as Arc<dyn Clock>;
+            let options = ContextOptions { subtask, parallelism: 2, clock, ..ContextOptions::default() };
+            reader.open(context(options).0).unwrap();
+            reader
+        })
+        .collect();
+    let mut emitted = 0;
+    for now in (9_990_i64..11_010).step_by(10) {
+        for reader in &mut readers {
+            let mut out = Collected::default();
+            poll(reader.as_mut(), usize::MAX, &mut out).unwrap();
+            for batch in &out.batches {
+                let times = batch.column(0).as_primitive::<TimestampMillisecondType>();
+                assert!(times.values().iter().all(|t| (now - 10..=now).contains(t)), "{now}: {times:?}");
+                emitted += times.len();
+            }
+        }
+        clock.advance(10);
+    }
+    assert_eq!(emitted, 5000);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! `hurtig bench`: what this machine makes of Hurtig, measured by running jobs as users run them.
 
+mod checksum;
+mod latency;
 mod nexmark;
+mod queries;
 
 use clap::Subcommand;
 
@@ -9,8 +12,10 @@ use super::logging;
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Nexmark: queries over an auction site's events
+    /// Throughput of the Nexmark queries, over an auction site's events
     Nexmark(nexmark::NexmarkArgs),
+    /// Time from the creation of an event to the sink, at a given rate
+    Latency(latency::LatencyArgs),
 }
 
 /// Runs the command.
@@ -18,5 +23,6 @@ pub fn run(command: BenchCommand) -> anyhow::Result<()> {
     logging::install(logging::QUIET, false);
     match command {
         BenchCommand::Nexmark(args) => nexmark::run(&args),
+        BenchCommand::Latency(args) => latency::run(&args),
     }
 }
