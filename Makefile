@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/hurtig/target
 HURTIG := $(CARGO_TARGET_DIR)/debug/hurtig
 PREFIX ?= $(HOME)/.local
 
-.PHONY: notices help setup build run test lint test-conformance example-python example-embed install dist bench clean
+.PHONY: notices help setup build run test lint test-conformance example-python example-embed install dist bench bench-compare bench-check bench-flink clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -49,6 +49,20 @@ dist: setup ## Build a tarball that runs on a bare Debian
 
 bench: setup ## Criterion microbenchmarks (release profile)
 	cargo bench -p hurtig-benches
+
+# HURTIG counts here only where it is given on make's command line: the binary must be an optimised one.
+BENCH_VARIABLES = HURTIG="$(if $(findstring command,$(origin HURTIG)),$(HURTIG))" QUERIES="$(QUERIES)" \
+	TABLES="$(TABLES)" EVENTS="$(EVENTS)" MAX_EVENTS="$(MAX_EVENTS)" PARALLELISM="$(PARALLELISM)" \
+	INTERVAL_MS="$(INTERVAL_MS)" ROUNDS="$(ROUNDS)" OUT="$(OUT)" MEMORY="$(MEMORY)" FRESH="$(FRESH)"
+
+bench-compare: ## Hurtig beside real Flink on Nexmark (QUERIES=q0,q12 EVENTS=10000000 PARALLELISM=2 ...: docs/benchmarks.md)
+	@$(BENCH_VARIABLES) scripts/bench-compare.sh
+
+bench-check: ## Only compare the results of Hurtig and real Flink
+	@$(BENCH_VARIABLES) CHECK_ONLY=1 scripts/bench-compare.sh
+
+bench-flink: ## Download Flink for bench-compare into the cache folder
+	@python3 benches/compare/flink.py
 
 notices: ## Write THIRD-PARTY-NOTICES.md
 	python3 scripts/third-party-notices.py THIRD-PARTY-NOTICES.md

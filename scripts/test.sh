@@ -26,6 +26,9 @@ fi
 step "unit and integration tests (a first build takes up to 40 minutes on two cores)"
 cargo test --workspace --lib --bins --tests
 
+step "driver of the benchmarks"
+HURTIG=$CARGO_TARGET_DIR/debug/hurtig python3 -m unittest discover --quiet benches/compare
+
 step "embedding example"
 cargo run --quiet --manifest-path examples/embed/Cargo.toml
 

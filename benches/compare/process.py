@@ -55,6 +55,13 @@ class Process:
             elif line.line.split(" ")[0] == word:
                 return line
 
+    def close(self):
+        """What has ended: the rest of its output, and the pipes."""
+        for reader in self.readers:
+            reader.join()
+        self.popen.stdout.close()
+        self.popen.stderr.close()
+
     def cpu_seconds(self):
         with open(f"/proc/{self.popen.pid}/stat") as stat:
             fields = stat.read().rpartition(")")[2].split()
@@ -83,6 +90,7 @@ class Group:
             if process.popen.returncode is None:
                 process.popen.kill()
                 process.popen.wait()
+                process.close()
 
     @staticmethod
     def clock():
@@ -112,8 +120,7 @@ class Group:
         for process in self.processes:
             _, status, usage = os.wait4(process.popen.pid, 0)
             process.popen.returncode = os.waitstatus_to_exitcode(status)
-            for reader in process.readers:
-                reader.join()
+            process.close()
             cpu += usage.ru_utime + usage.ru_stime
             # The kernel's high-water mark of resident memory, the VmHWM of /proc.
             peaks.append(usage.ru_maxrss * 1024)

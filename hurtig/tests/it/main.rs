@@ -2,6 +2,7 @@
 //! own, stopped by their pids.
 
 mod bad_input;
+mod bench;
 mod commands;
 mod demo;
 mod embedded;
