@@ -32,8 +32,11 @@ def mean(rounds, engine, what):
 
 def summarise(entry):
     rounds = entry["rounds"]
-    if entry["check"] != "equal" or not rounds:
-        return {"counts": False, "why": entry["check"] if entry["check"] != "equal" else "not measured"}
+    if entry["check"] != "equal":
+        verdict = "" if entry["check"].startswith("failed") else "wrong: "
+        return {"counts": False, "why": verdict + entry["check"].splitlines()[0]}
+    if not rounds:
+        return {"counts": False, "why": "not measured"}
     summary = {"why": ""}
     for engine in ("flink", "hurtig"):
         summary[engine] = {
@@ -110,7 +113,7 @@ def rates_table(table):
     for entry in table:
         s = entry["summary"]
         if "flink" not in s:
-            lines.append(f"| {entry['query']} | | | | | | | | | **{'wrong' if 'differ' not in s['why'] else ''}** {s['why'].splitlines()[0]} |")
+            lines.append(f"| {entry['query']} | | | | | | | | | **{s['why']}** |")
             continue
         f, h = s["flink"], s["hurtig"]
         remarks = [*entry["changed"], *([f"does not count: {s['why']}"] if s["why"] else [])]
@@ -175,7 +178,7 @@ def resources_table(table, memory):
 
 # --- the chart
 
-WIDTH, LEFT, RIGHT, ROW, TOP = 900, 90, 70, 34, 92
+WIDTH, LEFT, RIGHT, ROW, TOP = 900, 90, 140, 34, 92
 WHOLE, STEADY, INK, FAINT = "#2b6cb0", "#90b8e0", "#1a202c", "#d6dce4"
 
 
@@ -208,7 +211,7 @@ def chart(results):
         summary = entry["summary"]
         out.append(f'<text x="{LEFT - 10}" y="{y + 20}" font-size="13" text-anchor="end">{escape(entry["query"])}</text>')
         if not summary.get("ratio_whole"):
-            why = summary["why"].splitlines()[0][:90]
+            why = summary["why"][:90]
             out.append(f'<text x="{at(1) + 8:.1f}" y="{y + 20}" font-size="12" fill="#c53030">{escape(why)}</text>')
             continue
         for offset, which, colour in ((4, "whole", WHOLE), (17, "steady", STEADY)):

@@ -73,8 +73,8 @@ class Comparing(unittest.TestCase):
         self.assertIn("checksum: Flink 00ff, Hurtig 00fe", entry["check"])
         self.assertEqual((len(ours.runs), entry["rounds"]), (1, []))
         self.assertNotIn("ratio_whole", entry["summary"])
-        self.assertIn("**wrong** checksum", (self.out / "results.md").read_text())
-        self.assertIn("checksum: Flink", (self.out / "results.svg").read_text())
+        self.assertIn("**wrong: checksum", (self.out / "results.md").read_text())
+        self.assertIn("wrong: checksum: Flink", (self.out / "results.svg").read_text())
 
     def test_engines_run_in_turn_until_both_have_their_checkpoints(self):
         ours, theirs = Fake("hurtig", 1e6), Fake("flink", 2e5)
