@@ -226,7 +226,8 @@ class Compare:
 
     def query(self, mode, query):
         entry = self.state["queries"].setdefault(f"{mode}/{query}", {"check": None, "rounds": []})
-        if entry["check"] is None:
+        # What failed may have failed for a reason outside, and is tried again.
+        if entry["check"] is None or entry["check"].startswith("failed"):
             say(f"{mode} {query}: comparing results")
             entry["check"], entry["checked"] = self.check(mode, query)
             self.save()
