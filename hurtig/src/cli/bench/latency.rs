@@ -130,7 +130,8 @@ async fn measure_all(args: &LatencyArgs) -> anyhow::Result<Vec<Latencies>> {
 
 async fn measure(args: &LatencyArgs, name: &str, query: &str) -> anyhow::Result<Latencies> {
     let folder = tempfile::Builder::new().prefix("hurtig-bench-").tempdir()?;
-    let base = now()? + LEAD;
+    // Whole milliseconds, as event times are.
+    let base = Duration::from_millis(u64::try_from((now()? + LEAD).as_millis())?);
     let recorder = Arc::new(Recorder::new(base + Duration::from_secs(args.warmup))?);
     let mut builder = EmbeddedCluster::builder()
         .configuration(&configuration::load(&args.configuration)?)
