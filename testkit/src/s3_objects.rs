@@ -36,6 +36,18 @@ impl Objects {
         objects.map(|(key, object)| (key.clone(), object.content.len() as u64)).collect()
     }
 
+    /// Flips a bit in the middle of an object.
+    pub(super) fn corrupt(&self, bucket: &str, key: &str) -> bool {
+        let mut buckets = self.buckets.lock();
+        let Some(object) = buckets.get_mut(bucket).and_then(|objects| objects.get_mut(key)) else { return false };
+        let mut content = object.content.to_vec();
+        let middle = content.len() / 2;
+        let Some(byte) = content.get_mut(middle) else { return false };
+        *byte ^= 0x10;
+        object.content = content.into();
+        true
+    }
+
     fn find(&self, bucket: &str, key: &str) -> S3Result<Stored> {
         let buckets = self.buckets.lock();
         let objects = buckets.get(bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;

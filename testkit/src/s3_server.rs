@@ -2,11 +2,13 @@
 //! checks, conditional writes, a log of all requests, and faults on demand.
 
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
+use hyper::header::CONTENT_LENGTH;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -18,11 +20,13 @@ use s3s::{S3Result, s3_error};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
+use super::s3_faults::{Fault, FaultKind, Faults, RandomFaults};
 use super::s3_objects::{Api, Objects};
 
 /// A running server; stops when dropped. Its endpoint takes path-style requests.
 pub struct S3Server {
     endpoint: String,
+    address: SocketAddr,
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -32,7 +36,7 @@ struct Shared {
     objects: Arc<Objects>,
     service: S3Service,
     log: Mutex<Vec<LoggedRequest>>,
-    faults: Mutex<Vec<Fault>>,
+    faults: Mutex<Faults>,
 }
 
 /// Refuses unknown access keys with the code that AWS gives.
@@ -62,30 +66,8 @@ pub struct LoggedRequest {
     pub status: u16,
     /// Bytes of the request's body.
     pub bytes: u64,
-}
-
-/// Something that goes wrong.
-#[derive(Debug, Clone)]
-pub struct Fault {
-    /// Only requests with this method; empty: all.
-    pub method: String,
-    /// Only requests whose bucket and key contain this.
-    pub path_contains: String,
-    /// How many requests it meets; then it is over.
-    pub times: usize,
-    /// What happens to them.
-    pub kind: FaultKind,
-}
-
-/// What happens to a request.
-#[derive(Debug, Clone, Copy)]
-pub enum FaultKind {
-    /// Nothing is done; this status is answered.
-    Status(u16),
-    /// It is done and the connection closed without an answer.
-    LostAnswer,
-    /// It is done after a pause.
-    Stall(Duration),
+    /// What went wrong with it.
+    pub fault: Option<FaultKind>,
 }
 
 impl S3Server {
@@ -94,13 +76,22 @@ impl S3Server {
     /// # Panics
     /// When no port can be had.
     pub fn start(bucket: &str, access_key: &str, secret_key: &str) -> S3Server {
+        S3Server::start_on(Ipv4Addr::LOCALHOST.into(), bucket, access_key, secret_key)
+    }
+
+    /// As [`S3Server::start`], on another interface than loopback, in the network namespace of the
+    /// calling thread.
+    ///
+    /// # Panics
+    /// When no port can be had.
+    pub fn start_on(on: IpAddr, bucket: &str, access_key: &str, secret_key: &str) -> S3Server {
         let objects = Arc::new(Objects::default());
         objects.create_bucket(bucket);
         let mut builder = S3ServiceBuilder::new(Api(objects.clone()));
         builder.set_auth(OnePair { access_key: access_key.to_owned(), secret_key: SecretKey::from(secret_key) });
         let shared =
             Arc::new(Shared { objects, service: builder.build(), log: Mutex::default(), faults: Mutex::default() });
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port on the loopback interface");
+        let listener = std::net::TcpListener::bind((on, 0)).expect("a free port for the S3 server");
         let address = listener.local_addr().expect("a bound socket has an address");
         listener.set_nonblocking(true).expect("a socket can be made non-blocking");
         let (stop, stopped) = oneshot::channel();
@@ -109,7 +100,12 @@ impl S3Server {
             .name("s3-server".into())
             .spawn(move || serve(listener, &serving, stopped))
             .expect("a thread for the S3 server");
-        S3Server { endpoint: format!("http://{address}"), shared, stop: Some(stop), thread: Some(thread) }
+        S3Server { endpoint: format!("http://{address}"), address, shared, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The URL for `s3.endpoint`.
@@ -134,7 +130,22 @@ impl S3Server {
 
     /// Makes something go wrong from now on.
     pub fn inject(&self, fault: Fault) {
-        self.shared.faults.lock().push(fault);
+        self.shared.faults.lock().named.push(fault);
+    }
+
+    /// Makes requests go wrong at random from now on; `None`: no more, and none of
+    /// [`S3Server::inject`] either.
+    pub fn set_random(&self, random: Option<RandomFaults>) {
+        let mut faults = self.shared.faults.lock();
+        if random.is_none() {
+            faults.named.clear();
+        }
+        faults.random = random;
+    }
+
+    /// Flips a bit in the middle of a stored object. False: there is no such object, or it is empty.
+    pub fn corrupt(&self, bucket: &str, key: &str) -> bool {
+        self.shared.objects.corrupt(bucket, key)
     }
 
     /// Keys and sizes of all objects in a bucket.
@@ -206,18 +217,22 @@ impl Shared {
         let path = request.uri().path().trim_start_matches('/').to_owned();
         // Of known length, as S3 wants it.
         let bytes = hyper::body::Body::size_hint(request.body()).exact().unwrap_or(0);
-        let fault = self.next_fault(&method, &path);
+        let conditional = ["if-match", "if-none-match"].iter().any(|name| request.headers().contains_key(*name));
+        let fault = self.faults.lock().next(&method, &path, method == "PUT" && conditional);
         let response = match fault {
             Some(FaultKind::Status(status)) => refuse(status),
+            Some(FaultKind::Conflict) => refuse(409),
             Some(FaultKind::Stall(pause)) => {
                 tokio::time::sleep(pause).await;
                 self.perform(request).await
             }
             _ => self.perform(request).await,
         };
-        self.log.lock().push(LoggedRequest { method, path, status: response.status().as_u16(), bytes });
+        self.log.lock().push(LoggedRequest { method, path, status: response.status().as_u16(), bytes, fault });
         match fault {
             Some(FaultKind::LostAnswer) => Err(AnswerLost),
+            Some(FaultKind::PartialBody) => cut_short(response).await,
+            Some(FaultKind::CorruptBody) => Ok(corrupt(response).await),
             _ => Ok(response),
         }
     }
@@ -225,21 +240,46 @@ impl Shared {
     async fn perform(&self, request: Request<Incoming>) -> Response<Body> {
         self.service.call(request.map(Body::from)).await.unwrap_or_else(|_| refuse(500))
     }
-
-    fn next_fault(&self, method: &str, path: &str) -> Option<FaultKind> {
-        let mut faults = self.faults.lock();
-        let fault = faults
-            .iter_mut()
-            .find(|f| f.times > 0 && (f.method.is_empty() || f.method == method) && path.contains(&f.path_contains))?;
-        fault.times -= 1;
-        Some(fault.kind)
-    }
 }
 
 fn refuse(status: u16) -> Response<Body> {
-    let code = if status == 503 { "SlowDown" } else { "InternalError" };
+    let code = match status {
+        503 => "SlowDown",
+        409 => "ConditionalRequestConflict",
+        _ => "InternalError",
+    };
     let text = format!("<Error><Code>{code}</Code><Message>fault injected by the test</Message></Error>");
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response
+}
+
+/// The answer with half of its body, and then the end of the connection.
+async fn cut_short(response: Response<Body>) -> Result<Response<Body>, AnswerLost> {
+    let (parts, body) = response.into_parts();
+    let bytes = whole(body).await;
+    if bytes.len() < 2 {
+        return Err(AnswerLost);
+    }
+    let half = bytes.slice(..bytes.len() / 2);
+    let pieces = [Ok(half), Err(std::io::Error::other(AnswerLost))];
+    let body = Body::from(s3s::dto::StreamingBlob::wrap(futures::stream::iter(pieces)));
+    let mut response = Response::from_parts(parts, body);
+    response.headers_mut().insert(CONTENT_LENGTH, bytes.len().into());
+    Ok(response)
+}
+
+/// The answer with one bit of its body changed.
+async fn corrupt(response: Response<Body>) -> Response<Body> {
+    let (parts, body) = response.into_parts();
+    let mut bytes = whole(body).await.to_vec();
+    if let Some(byte) = bytes.len().checked_sub(1).and_then(|last| bytes.get_mut(last / 2)) {
+        *byte ^= 0x10;
+    }
+    Response::from_parts(parts, Body::from(Bytes::from(bytes)))
+}
+
+async fn whole(mut body: Body) -> Bytes {
+    // Bodies of this server are in memory: reading one cannot fail.
+    body.store_all_limited(usize::MAX).await.unwrap_or_default()
 }
