@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/hurtig/target
 HURTIG := $(CARGO_TARGET_DIR)/debug/hurtig
 PREFIX ?= $(HOME)/.local
 
-.PHONY: notices help setup build run test lint test-conformance example-python example-embed install dist bench bench-compare bench-check bench-flink clean
+.PHONY: notices help setup build run test lint test-conformance test-chaos example-python example-embed install dist bench bench-compare bench-check bench-flink clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ lint: setup ## Formatting and clippy, warnings as errors
 
 test-conformance: build ## Only the comparison with Flink's answers, if the suite is there
 	@scripts/conformance.sh
+
+test-chaos: setup ## 20 random schedules of faults, as root (HURTIG_CHAOS_SEED=n: the one of that seed)
+	HURTIG_CHAOS_SCHEDULES=$(or $(SCHEDULES),20) cargo test -p hurtig --test it -- chaos::schedules --exact --nocapture
 
 example-python: build ## Submit a keyed-window job graph over gRPC from Python
 	@scripts/example-python.sh

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the build's needs are there: a Rust toolchain, a C++ compiler and libclang (both for
-# RocksDB). Installs missing system packages by apt when it may, and otherwise says what is missing.
+# RocksDB), and for root what tests in network namespaces need. Installs missing system packages by apt
+# when it may, and otherwise says what is missing.
 set -euo pipefail
 
 missing_packages=()
@@ -22,6 +23,10 @@ need g++ command -v c++
 need make command -v make
 need libclang-dev libclang
 need python3 command -v python3
+# Tests cut links between processes in network namespaces, which only root can make.
+if [ "$(id -u)" = 0 ]; then
+    need iproute2 command -v ip
+fi
 
 if [ ${#missing_packages[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

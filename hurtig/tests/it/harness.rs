@@ -66,6 +66,26 @@ impl Process {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+
+    /// Stops it without its knowing, as SIGSTOP does, until [`Process::resume`].
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// Sends a signal by its name without SIG.
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+    }
+
+    /// What it has logged.
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
 }
 
 impl Drop for Process {
@@ -245,7 +265,7 @@ fn command<'a>(setup: &Setup, folder: &Path, role: &str, options: impl Iterator<
     command
 }
 
-fn job_id_in(text: &str) -> String {
+pub fn job_id_in(text: &str) -> String {
     text.split(|c: char| !c.is_ascii_hexdigit())
         .find(|word| word.len() == 32)
         .unwrap_or_else(|| panic!("no job id in: {text}"))

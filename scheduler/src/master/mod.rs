@@ -218,6 +218,11 @@ impl Master {
         let Some(known) = self.sessions.get_mut(&session) else {
             // A connection that was given up; it must register anew.
             self.stale_messages += 1;
+            if let FromTask::CheckpointAck(ack) = &message {
+                let (checkpoint, attempt) = (ack.checkpoint_id, ack.attempt.clone().unwrap_or_default());
+                let task = format!("{}[{}] attempt {}", attempt.vertex_id, attempt.subtask, attempt.attempt);
+                tracing::warn!(checkpoint, task, "refused the acknowledgement of a TaskManager that was given up");
+            }
             let reason = "this connection is not registered (any more): register again".to_owned();
             self.actions.push(Action::Disconnect { session, reason });
             return;

@@ -32,6 +32,11 @@ impl Client {
         let _ = self.commands.send(command);
     }
 
+    /// Returns when the JobManager has ended.
+    pub(super) async fn stopped(&self) {
+        self.commands.closed().await;
+    }
+
     async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&mut Driver) -> T + Send + 'static) -> Result<T> {
         let (answer, answered) = oneshot::channel();
         let ask = Box::new(move |driver: &mut Driver| {

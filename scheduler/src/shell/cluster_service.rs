@@ -1,6 +1,7 @@
 //! `hurtig.internal.v1.ClusterService`: one stream in each direction for each TaskManager.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use hurtig_proto::internal::v1 as internal;
 use hurtig_proto::internal::v1::cluster_service_server::ClusterService;
@@ -12,6 +13,9 @@ use super::client::Client;
 use super::driver::{Command, SessionStream};
 use crate::master::Event;
 use crate::slots::SessionId;
+
+/// How long a TaskManager that was given up is listened to.
+const LATE_MESSAGES: Duration = Duration::from_secs(300);
 
 pub(super) struct ClusterServiceImpl {
     client: Client,
@@ -51,7 +55,7 @@ async fn read(
     let reason = loop {
         let message = tokio::select! {
             biased;
-            _ = &mut closed => return,
+            _ = &mut closed => return refuse_late(client, session, stream).await,
             message = stream.message() => message,
         };
         match message {
@@ -64,4 +68,19 @@ async fn read(
         }
     };
     client.send(Command::Event(Event::Disconnected { session, reason }));
+}
+
+/// A TaskManager that was given up (it was paused, or cut off) may not know yet. What it still sends
+/// goes to the state machine, which refuses it and says so.
+async fn refuse_late(client: Client, session: SessionId, mut stream: Streaming<internal::FromTaskManager>) {
+    let late = async {
+        while let Ok(Some(message)) = stream.message().await {
+            client.send(Command::Event(Event::FromTaskManager { session, message: Box::new(message) }));
+        }
+    };
+    tokio::select! {
+        () = late => {}
+        () = client.stopped() => {}
+        () = tokio::time::sleep(LATE_MESSAGES) => {}
+    }
 }

@@ -106,7 +106,8 @@ enum Verdict {
 fn judge(error: &Error) -> Verdict {
     // Of two conditional writes at the same time S3 may answer one with 409 although neither has
     // decided the matter: such a write is to be repeated.
-    let concurrent = || text_of(error).contains("409");
+    // The whole phrase: the text also has the path, in which any number may occur.
+    let concurrent = || text_of(error).contains("status code: 409");
     match error {
         Error::AlreadyExists { .. } if concurrent() => Verdict::NotDone,
         Error::AlreadyExists { .. } | Error::Precondition { .. } => Verdict::ConditionNotMet,

@@ -114,6 +114,27 @@ fn an_error_behind_a_lost_answer_leaves_the_write_in_doubt() {
     assert!(matches!(error, StateError::Config(_)), "{error}");
 }
 
+/// S3 answers one of two conditional writes at the same time with 409: nothing is decided yet. An object
+/// that has these digits in its name is none the less refused at once.
+#[test]
+fn a_concurrent_write_is_tried_again_and_a_refused_one_is_not_whatever_its_name() {
+    let (server, stores) = start();
+    let blocking = stores.blocking();
+    for uri in ["s3p://flink/chk-409/_metadata", "s3p://flink/other"] {
+        server.clear_log();
+        server.inject(fault("PUT", "", 2, FaultKind::Conflict));
+        let version = blocking.put_if_absent(uri, Bytes::from_static(b"one")).unwrap();
+        assert_eq!(server.count("PUT", ""), 3, "{uri}");
+        let error = blocking.put_if_absent(uri, Bytes::from_static(b"two")).unwrap_err();
+        assert!(matches!(error, StateError::Conflict(_)), "{error}");
+        assert_eq!(server.count("PUT", ""), 4, "{uri}");
+        server.inject(fault("PUT", "", 2, FaultKind::Conflict));
+        blocking.compare_and_swap(uri, &version, Bytes::from_static(b"two")).unwrap();
+        assert_eq!(server.count("PUT", ""), 7, "{uri}");
+        assert_eq!(blocking.get(uri).unwrap(), "two");
+    }
+}
+
 #[test]
 fn what_may_pass_is_tried_again_and_ends() {
     let (server, stores) = start();
