@@ -26,6 +26,8 @@ pub struct JobSettings {
     pub failure_history: usize,
     /// Bytes of released result rows that may wait for the client.
     pub collect_buffer_bytes: u64,
+    /// How long a job with result rows goes on without a reader; `None`: for ever.
+    pub reader_timeout_ms: Option<u64>,
 }
 
 /// Settings of a job's checkpoints.
@@ -112,6 +114,7 @@ impl JobSettings {
             stabilization_ms: duration(configuration, &keys::RESOURCE_STABILIZATION_TIMEOUT)?,
             failure_history: 16,
             collect_buffer_bytes: configuration.memory_bytes(&keys::COLLECT_BUFFER)?.unwrap_or(64 << 20),
+            reader_timeout_ms: configuration.duration_ms(&keys::CLIENT_HEARTBEAT_TIMEOUT)?.filter(|&ms| ms > 0),
         })
     }
 }

@@ -32,6 +32,8 @@ pub struct TaskManager {
     pub data_address: String,
     /// Process id.
     pub pid: u64,
+    /// Where its metrics are served; may be empty.
+    pub metrics_address: String,
     /// The job that each slot is given to.
     pub slots: Vec<Option<JobId>>,
     /// Checkpoints on its disk, as it said when it registered.
@@ -46,6 +48,7 @@ impl TaskManager {
             instance_id: register.instance_id.clone(),
             data_address: register.data_address.clone(),
             pid: register.pid,
+            metrics_address: register.metrics_address.clone(),
             slots: vec![None; register.slots as usize],
             local_state: register.local_state.clone(),
         }

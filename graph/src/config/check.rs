@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{ConfigOption, Configuration, ValueType, effect, keys, other_flink_keys};
+use super::{ConfigOption, Configuration, ValueType, effect, keys, other_flink_keys, reporters};
 use crate::error::GraphError;
 
 /// How much a finding matters.
@@ -48,7 +48,7 @@ pub fn check(configuration: &Configuration) -> Vec<Diagnostic> {
 pub fn check_pair(key: &str, value: &str) -> Vec<Diagnostic> {
     let options = keys::find(key);
     if options.is_empty() {
-        return vec![unregistered(key)];
+        return reporters::check(key, value).unwrap_or_else(|| vec![unregistered(key)]);
     }
     let mut found = Vec::new();
     if options[0].key != key {
@@ -288,7 +288,8 @@ mod tests {
     fn other_unknown_keys_warn_and_flinks_own_inform() {
         assert_eq!(check_pair("my.own.key", "1")[0].severity, Severity::Warning);
         assert_eq!(check_pair("taskmanager.memory.jvm-metaspace.size", "1")[0].severity, Severity::Info);
-        assert_eq!(check_pair("metrics.reporter.prom.port", "9249")[0].severity, Severity::Info);
+        assert_eq!(check_pair("metrics.reporter.prom.interval", "1 s")[0].severity, Severity::Info);
+        assert_eq!(check_pair("metrics.reporter.prom.port", "9249"), []);
     }
 
     #[test]

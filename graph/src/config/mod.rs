@@ -12,6 +12,7 @@ mod load;
 mod other_flink_keys;
 mod redact;
 mod reference;
+mod reporters;
 mod tls;
 mod values;
 

@@ -102,6 +102,10 @@ pub struct CheckpointStats {
     pub last_duration_ms: u64,
     /// Uploaded for all.
     pub uploaded_bytes: u64,
+    /// When the last completed one was complete; 0: none is.
+    pub last_time_ms: i64,
+    /// Why the one that failed last did, and when.
+    pub last_failure: Option<(String, i64)>,
 }
 
 /// What the call behind a ticket is for.
@@ -213,6 +217,11 @@ impl CheckpointCoordinator {
     /// The checkpoint under way.
     pub fn pending_id(&self) -> Option<u64> {
         self.pending.as_ref().map(|pending| pending.id)
+    }
+
+    /// The checkpoint under way.
+    pub fn pending(&self) -> Option<&PendingCheckpoint> {
+        self.pending.as_ref()
     }
 
     /// How often each transition was taken.
@@ -434,9 +443,12 @@ impl CheckpointCoordinator {
 
     fn drop_pending(&mut self, reason: &str, counted: bool, now: i64) {
         let Some(pending) = self.pending.take() else { return };
+        // Some callers have no clock; then the trigger is the best that is known.
+        let failed_ms = if now > 0 { now } else { pending.timestamp_ms };
         tracing::info!(job = %self.job, checkpoint = pending.id, reason, "checkpoint aborted");
         let deletable = self.files.discard(pending.snapshots(), &Default::default());
         self.stats.failed += 1;
+        self.stats.last_failure = Some((format!("checkpoint {}: {reason}", pending.id), failed_ms));
         self.last_retry_ms = now.saturating_add(self.settings.interval_ms.unwrap_or(0).min(1000) as i64);
         self.actions.push(CheckpointAction::Aborted { id: pending.id });
         self.delete(deletable);

@@ -137,6 +137,11 @@ impl PendingCheckpoint {
         self.phase == CheckpointPhase::Acknowledging && self.plan.awaited.contains(&task)
     }
 
+    /// The tasks whose acknowledgement is still to come.
+    pub fn awaited(&self) -> impl Iterator<Item = usize> {
+        self.plan.awaited.iter().copied()
+    }
+
     /// Everyone has acknowledged.
     pub fn is_complete(&self) -> bool {
         self.plan.awaited.is_empty()

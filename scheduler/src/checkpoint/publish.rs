@@ -35,6 +35,7 @@ impl CheckpointCoordinator {
         if let Some(pending) = &self.pending {
             self.stats.completed += 1;
             self.stats.last_id = id;
+            self.stats.last_time_ms = now;
             self.stats.last_bytes = completed.bytes;
             self.stats.last_uploaded_bytes = pending.uploaded_bytes();
             self.stats.uploaded_bytes += pending.uploaded_bytes();

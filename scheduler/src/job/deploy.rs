@@ -175,6 +175,7 @@ impl JobMaster {
         if restore > 0 {
             self.counters.regions_restored += u64::from(again);
             self.restored_checkpoint = restore;
+            self.restored_time_ms = now;
         }
         for &task in &tasks {
             self.new_attempt(task, pool);

@@ -165,6 +165,23 @@ impl JobMaster {
         }
     }
 
+    /// Nobody has read the job's rows for too long: whoever wanted them has gone.
+    pub(super) fn cancel_for_want_of_a_reader(&mut self, pool: &mut SlotPool, now: i64) {
+        if matches!(self.state, JobState::Canceling | JobState::Failing) {
+            return;
+        }
+        let limit = self.settings.reader_timeout_ms.unwrap_or(0);
+        let message = format!(
+            "cancelled because its client has gone: nobody was attached to its rows for {limit} ms \
+             (client.heartbeat.timeout)"
+        );
+        tracing::warn!(job = %self.id, "{message}");
+        self.failures.push_back(v1::FailureRecord { time_ms: now, message: message.clone(), ..Default::default() });
+        self.root_cause.clone_from(&message);
+        self.cancel_reason = message;
+        self.cancel(pool, now);
+    }
+
     fn stop_all(&mut self) {
         self.checkpoints.suspend("the job is being stopped");
         self.restarting.clear();

@@ -15,6 +15,7 @@
 //! | `checkpoints` | carrying out what the checkpoint coordinator wants |
 //! | [`hosted`] | operator coordinators |
 //! | [`collect`] | result rows |
+//! | [`reader`] | whether someone reads them |
 //! | `status` | what users see |
 
 mod checkpoints;
@@ -22,6 +23,7 @@ pub mod collect;
 mod deploy;
 mod failover;
 pub mod hosted;
+pub mod reader;
 mod rescale;
 pub mod state;
 mod status;
@@ -48,6 +50,7 @@ use crate::slots::{SessionId, SlotId, SlotPool};
 use crate::storage::{StorageReply, StorageRequest};
 use collect::CollectBuffer;
 use hosted::HostedCoordinators;
+use reader::ReaderWatch;
 use state::{ExecutionState, JobState};
 use topology::{SlotKey, Topology};
 
@@ -122,6 +125,16 @@ pub enum JobEvent {
         /// Of Arrow IPC.
         bytes: u64,
     },
+    /// A client has opened the stream of result rows.
+    ReaderAttached {
+        /// Counts the readers of the job.
+        reader: u64,
+    },
+    /// The stream has broken, or the client has closed it.
+    ReaderDetached {
+        /// As given.
+        reader: u64,
+    },
 }
 
 /// What a job wants done.
@@ -180,6 +193,27 @@ pub struct Execution {
     pub metrics: v1::SubtaskDetails,
     /// Where its state came from.
     pub restore: Option<v1::RestoreReport>,
+    /// The last checkpoint that it acknowledged.
+    pub checkpoint: Option<AcknowledgedCheckpoint>,
+    /// When the figures came; 0: never.
+    pub reported_ms: i64,
+}
+
+/// What a task did for a checkpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct AcknowledgedCheckpoint {
+    /// Which.
+    pub id: u64,
+    /// When the acknowledgement came.
+    pub time_ms: i64,
+    /// Size of the task's state, and what was uploaded of it.
+    pub bytes: (u64, u64),
+    /// The pause of the task.
+    pub sync_us: u64,
+    /// Write-back and upload.
+    pub async_ms: u64,
+    /// Between the first barrier and the last.
+    pub alignment_us: u64,
 }
 
 impl Execution {
@@ -192,6 +226,8 @@ impl Execution {
             taskmanager: String::new(),
             metrics: v1::SubtaskDetails { watermark_ms: i64::MIN, ..Default::default() },
             restore: None,
+            checkpoint: None,
+            reported_ms: 0,
         }
     }
 }
@@ -259,12 +295,16 @@ pub struct JobMaster {
     failed_at_start: Option<String>,
     sources_ended: BTreeSet<usize>,
     collect: CollectBuffer,
+    reader: ReaderWatch,
     rng: ChaCha8Rng,
     start_time_ms: i64,
     end_time_ms: i64,
     restarts: u32,
     restored_checkpoint: u64,
+    restored_time_ms: i64,
     root_cause: String,
+    /// Why the job was cancelled, where no user asked for it.
+    cancel_reason: String,
     failures: VecDeque<v1::FailureRecord>,
     counters: Counters,
     /// For a test of the simulator: acknowledgements are not fenced by attempt.
@@ -279,10 +319,12 @@ impl JobMaster {
         let planned = plan.clone();
         let topology = Topology::new(plan);
         let hold_rows = settings.checkpoints.interval_ms.is_some();
+        let has_rows = topology::plan_collects(&topology.plan);
         JobMaster {
             executions: vec![Execution::new(); topology.tasks.len()],
             coordinators: host(&topology, coordinators),
             collect: CollectBuffer::new(hold_rows, settings.collect_buffer_bytes),
+            reader: ReaderWatch::new(settings.reader_timeout_ms.filter(|_| has_rows), now),
             restart: RestartStrategy::new(settings.restart.clone()),
             checkpoints: CheckpointCoordinator::new(
                 job.clone(),
@@ -316,7 +358,9 @@ impl JobMaster {
             end_time_ms: 0,
             restarts: 0,
             restored_checkpoint: 0,
+            restored_time_ms: 0,
             root_cause: String::new(),
+            cancel_reason: String::new(),
             failures: VecDeque::new(),
             counters: Counters::default(),
             broken_fencing: false,
@@ -332,7 +376,7 @@ impl JobMaster {
         }
         match event {
             JobEvent::Start => self.checkpoints.open(now),
-            JobEvent::Tick => self.tick(now),
+            JobEvent::Tick => self.tick(pool, now),
             JobEvent::Cancel => self.cancel(pool, now),
             JobEvent::Savepoint { request, target } => self.checkpoints.savepoint(request, target, now),
             JobEvent::Task { session, message } => self.on_task_message(session, message, now),
@@ -353,6 +397,8 @@ impl JobMaster {
                 let output = self.collect.taken(bytes);
                 self.carry_out_collect(output);
             }
+            JobEvent::ReaderAttached { reader } => self.reader.attached(reader),
+            JobEvent::ReaderDetached { reader } => self.reader.detached(reader, now),
         }
         self.advance(pool, now);
         std::mem::take(&mut self.actions)
@@ -377,7 +423,10 @@ impl JobMaster {
         }
     }
 
-    fn tick(&mut self, now: i64) {
+    fn tick(&mut self, pool: &mut SlotPool, now: i64) {
+        if self.reader.give_up(now) {
+            self.cancel_for_want_of_a_reader(pool, now);
+        }
         self.checkpoints.tick(now);
         let wanted = self.coordinators.tick(now);
         self.carry_out_hosted(wanted, now);
@@ -390,7 +439,8 @@ impl JobMaster {
         if self.state.is_terminal() {
             return self.checkpoints.deadline();
         }
-        [restart, slots, self.checkpoints.deadline(), self.coordinators.deadline()].into_iter().flatten().min()
+        let others = [self.checkpoints.deadline(), self.coordinators.deadline(), self.reader.deadline()];
+        [restart, slots].into_iter().chain(others).flatten().min()
     }
 
     /// Does everything that has become possible.
@@ -501,6 +551,11 @@ impl JobMaster {
     /// The current attempt of each task.
     pub fn executions(&self) -> &[Execution] {
         &self.executions
+    }
+
+    /// Why it was cancelled where no user asked for that; empty otherwise.
+    pub fn cancel_reason(&self) -> &str {
+        &self.cancel_reason
     }
 
     /// Its checkpoints.

@@ -9,7 +9,8 @@ use super::collect::CollectOutput;
 use super::hosted::HostedAction;
 use super::state::{ExecutionState, JobState};
 use super::topology::TaskRef;
-use super::{JobAction, JobMaster};
+use super::{AcknowledgedCheckpoint, JobAction, JobMaster};
+use crate::checkpoint::files::sizes;
 use crate::slots::SessionId;
 
 impl JobMaster {
@@ -43,7 +44,7 @@ impl JobMaster {
                 }
             }
             FromTask::Collected(collected) => self.on_collected(session, collected, now),
-            FromTask::Reports(reports) => self.on_reports(session, reports),
+            FromTask::Reports(reports) => self.on_reports(session, reports, now),
             FromTask::Register(_) | FromTask::Heartbeat(_) => {}
         }
     }
@@ -135,6 +136,14 @@ impl JobMaster {
         if self.checkpoints.pending_id() == Some(ack.checkpoint_id) {
             self.pending_local_state.insert(task, session);
             self.collect.covered(task, ack.checkpoint_id);
+            self.executions[task].checkpoint = Some(AcknowledgedCheckpoint {
+                id: ack.checkpoint_id,
+                time_ms: now,
+                bytes: sizes(&snapshot),
+                sync_us: ack.sync_us,
+                async_ms: ack.async_ms,
+                alignment_us: ack.alignment_us,
+            });
         }
         self.checkpoints.acknowledge(task, ack.checkpoint_id, snapshot, now);
     }
@@ -153,12 +162,13 @@ impl JobMaster {
         }
     }
 
-    fn on_reports(&mut self, session: SessionId, reports: internal::TaskReports) {
+    fn on_reports(&mut self, session: SessionId, reports: internal::TaskReports, now: i64) {
         for report in reports.reports {
             let (Some(task), Some(metrics)) = (self.current(session, report.attempt.as_ref()), report.metrics) else {
                 continue;
             };
             self.executions[task].metrics = metrics;
+            self.executions[task].reported_ms = now;
         }
     }
 

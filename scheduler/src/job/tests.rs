@@ -1,5 +1,7 @@
 //! One job, driven event by event: what is sent to whom, and when.
 
+mod reader;
+
 use hurtig_graph::config::Configuration;
 use hurtig_graph::coordinator::{CoordinatorAction, CoordinatorEvent};
 use hurtig_proto::internal::v1 as internal;

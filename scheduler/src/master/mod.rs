@@ -4,7 +4,7 @@
 //! The shell gives it what happens ([`Event`]), carries out what it returns ([`Action`]), and calls
 //! it with [`Event::Tick`] when [`Master::deadline`] has come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use hurtig_graph::ids::JobId;
 use hurtig_proto::internal::v1 as internal;
@@ -19,6 +19,8 @@ use crate::slots::{SessionId, SlotPool, TaskManager};
 
 /// Jobs that have ended and are still shown.
 const ENDED_JOBS_KEPT: usize = 100;
+/// Lost TaskManagers that are remembered.
+const LOST_KEPT: usize = 16;
 
 /// What happened.
 #[derive(Debug)]
@@ -92,6 +94,8 @@ pub struct Master {
     jobs: BTreeMap<JobId, JobMaster>,
     ended: Vec<JobId>,
     stale_messages: u64,
+    /// Lost while jobs needed them, and not back.
+    lost: VecDeque<v1::LostTaskManager>,
     actions: Vec<Action>,
 }
 
@@ -107,6 +111,7 @@ impl Master {
             jobs: BTreeMap::new(),
             ended: Vec::new(),
             stale_messages: 0,
+            lost: VecDeque::new(),
             actions: Vec::new(),
         }
     }
@@ -278,6 +283,7 @@ impl Master {
             self.actions.push(Action::Disconnect { session: old, reason: reason.clone() });
             self.lose(old, &reason, now);
         }
+        self.lost.retain(|lost| lost.resource_id != register.resource_id);
         tracing::info!(resource_id = register.resource_id, slots = register.slots, "TaskManager registered");
         let heartbeat = self.settings.heartbeat_interval_ms;
         self.sessions
@@ -316,6 +322,15 @@ impl Master {
         // Without a job that may need it, this is how an orderly shutdown looks.
         if self.jobs.values().any(|job| !job.state().is_terminal()) {
             tracing::warn!(resource_id, reason, "TaskManager lost");
+            self.lost.push_back(v1::LostTaskManager {
+                resource_id: resource_id.clone(),
+                data_address: taskmanager.data_address,
+                time_ms: now,
+                reason: reason.to_owned(),
+            });
+            if self.lost.len() > LOST_KEPT {
+                self.lost.pop_front();
+            }
         } else {
             tracing::info!(resource_id, reason, "TaskManager gone");
         }
@@ -361,12 +376,14 @@ impl Master {
 
     /// TaskManagers and slots.
     pub fn overview(&self) -> v1::ClusterOverviewResponse {
-        let taskmanager = |(_, t): (SessionId, &TaskManager)| v1::TaskManagerInfo {
+        let taskmanager = |(session, t): (SessionId, &TaskManager)| v1::TaskManagerInfo {
             resource_id: t.resource_id.clone(),
             data_address: t.data_address.clone(),
             slots: t.slots.len() as u32,
             slots_free: t.free() as u32,
             pid: t.pid,
+            metrics_address: t.metrics_address.clone(),
+            last_heard_time_ms: self.sessions.get(&session).map_or(0, |s| s.last_heard_ms),
         };
         v1::ClusterOverviewResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -374,6 +391,7 @@ impl Master {
             slots_total: self.pool.total() as u32,
             slots_free: self.pool.free() as u32,
             taskmanagers: self.pool.iter().map(taskmanager).collect(),
+            lost: self.lost.iter().cloned().collect(),
         }
     }
 }

@@ -18,6 +18,8 @@ struct State {
     batches: VecDeque<v1::ResultBatch>,
     closed: Option<Result<()>>,
     has_reader: bool,
+    /// Readers so far.
+    readers: u64,
 }
 
 /// The queue. Its length is bounded by the state machine, which stops acknowledging.
@@ -47,18 +49,29 @@ impl CollectQueue {
             return Err(SchedulerError::Precondition(message));
         }
         state.has_reader = true;
-        Ok(ResultStream { queue: Arc::clone(self), job, commands })
+        state.readers += 1;
+        let stream = ResultStream { queue: Arc::clone(self), job, commands, reader: state.readers };
+        drop(state);
+        stream.tell(JobEvent::ReaderAttached { reader: stream.reader });
+        Ok(stream)
     }
 }
 
-/// The rows of a job, in order. Dropping it lets another reader go on from there.
+/// The rows of a job, in order. Dropping it lets another reader go on from there; where none comes
+/// within `client.heartbeat.timeout` the job is cancelled.
 pub struct ResultStream {
     queue: Arc<CollectQueue>,
     job: JobId,
     commands: mpsc::UnboundedSender<Command>,
+    reader: u64,
 }
 
 impl ResultStream {
+    fn tell(&self, event: JobEvent) {
+        // When the driver has ended there is no job that could care.
+        let _ = self.commands.send(Command::Event(Event::Job { job: self.job.clone(), event: Box::new(event) }));
+    }
+
     /// The next batch; `None` when the job has finished and all rows were read.
     ///
     /// # Errors
@@ -69,8 +82,7 @@ impl ResultStream {
             {
                 let mut state = self.queue.state.lock();
                 if let Some(batch) = state.batches.pop_front() {
-                    let event = Box::new(JobEvent::RowsTaken { bytes: batch.arrow_ipc.len() as u64 });
-                    let _ = self.commands.send(Command::Event(Event::Job { job: self.job.clone(), event }));
+                    self.tell(JobEvent::RowsTaken { bytes: batch.arrow_ipc.len() as u64 });
                     return Some(Ok(batch));
                 }
                 match &mut state.closed {
@@ -87,5 +99,6 @@ impl ResultStream {
 impl Drop for ResultStream {
     fn drop(&mut self) {
         self.queue.state.lock().has_reader = false;
+        self.tell(JobEvent::ReaderDetached { reader: self.reader });
     }
 }

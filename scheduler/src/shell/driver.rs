@@ -23,6 +23,9 @@ use crate::storage::{self, CheckpointStorage};
 
 /// At most this long between two looks at the clock.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+/// How often figures that change by themselves, as the uptime, are renewed. An exporter that forgets
+/// what is not renewed must wait longer.
+const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the end waits for storage calls.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -111,6 +114,8 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>, mut stop: watch::Receiver<bool>) {
+        let mut renewal = tokio::time::interval(METRICS_INTERVAL);
+        renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let deadline = self.master.deadline().unwrap_or(i64::MAX);
             if deadline <= self.clock.now_ms() {
@@ -126,6 +131,7 @@ impl Driver {
                     None => break,
                 },
                 Some(_) = self.calls.join_next() => {}
+                _ = renewal.tick() => self.renew_metrics(),
                 () = tokio::time::sleep_until(wake) => {}
             }
         }
@@ -232,17 +238,32 @@ impl Driver {
     fn publish(&mut self, job: &JobId) {
         let (Ok(master), Some(parts)) = (self.master.find(job.as_str()), self.jobs.get_mut(job)) else { return };
         let status = master.status();
-        parts.metrics.update(&status, master.checkpoints());
+        parts.metrics.update(&status, master.checkpoints(), self.clock.now_ms());
         if master.state().is_terminal()
             && let Some(rows) = &parts.rows
         {
             rows.close(match status.state.as_str() {
                 "FINISHED" => Ok(()),
-                "CANCELED" => Err(SchedulerError::JobFailed("the job was cancelled".into())),
+                "CANCELED" => Err(SchedulerError::JobFailed(match master.cancel_reason() {
+                    "" => "the job was cancelled".into(),
+                    reason => format!("the job was {reason}"),
+                })),
                 _ => Err(SchedulerError::JobFailed(status.root_cause.clone())),
             });
         }
         parts.status.send_replace(status);
+        self.publish_cluster_metrics();
+    }
+
+    fn renew_metrics(&mut self) {
+        let now = self.clock.now_ms();
+        for (job, parts) in &mut self.jobs {
+            if let Ok(master) = self.master.find(job.as_str())
+                && !master.state().is_terminal()
+            {
+                parts.metrics.update(&master.status(), master.checkpoints(), now);
+            }
+        }
         self.publish_cluster_metrics();
     }
 

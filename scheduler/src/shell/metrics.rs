@@ -7,9 +7,19 @@ use metrics::{Gauge, gauge};
 use crate::checkpoint::CheckpointCoordinator;
 use crate::slots::SlotPool;
 
+/// What a job is doing, as Flink's gauges `runningTime` and so on name it.
+const STATES: &[(&str, &str)] = &[
+    ("CREATED", "createdTime"),
+    ("RUNNING", "runningTime"),
+    ("RESTARTING", "restartingTime"),
+    ("CANCELLING", "cancellingTime"),
+    ("FAILING", "failingTime"),
+];
+
 /// The figures of one job.
 pub(super) struct JobMetrics {
     restarts: Gauge,
+    full_restarts: Gauge,
     completed: Gauge,
     failed: Gauge,
     total: Gauge,
@@ -18,39 +28,82 @@ pub(super) struct JobMetrics {
     last_size: Gauge,
     last_full_size: Gauge,
     last_duration: Gauge,
-    running_since: Gauge,
+    last_completed_time: Gauge,
+    last_restore_time: Gauge,
+    running: Gauge,
+    uptime: Gauge,
+    downtime: Gauge,
+    in_state: Vec<(&'static str, Gauge)>,
+    /// The state and since when it is so.
+    state: (String, i64),
+    /// Since when the job does not run although it ran before.
+    down_since_ms: Option<i64>,
 }
 
 impl JobMetrics {
     pub(super) fn new(job: &JobId, name: &str) -> Self {
         let labels = [("job_id", job.as_str().to_owned()), ("job_name", name.to_owned())];
+        let job = |name: &str| gauge!(format!("flink_jobmanager_job_{name}"), &labels);
         JobMetrics {
-            restarts: gauge!("flink_jobmanager_job_numRestarts", &labels),
-            completed: gauge!("flink_jobmanager_job_numberOfCompletedCheckpoints", &labels),
-            failed: gauge!("flink_jobmanager_job_numberOfFailedCheckpoints", &labels),
-            total: gauge!("flink_jobmanager_job_totalNumberOfCheckpoints", &labels),
-            in_progress: gauge!("flink_jobmanager_job_numberOfInProgressCheckpoints", &labels),
-            last_id: gauge!("flink_jobmanager_job_lastCompletedCheckpointId", &labels),
-            last_size: gauge!("flink_jobmanager_job_lastCheckpointSize", &labels),
-            last_full_size: gauge!("flink_jobmanager_job_lastCheckpointFullSize", &labels),
-            last_duration: gauge!("flink_jobmanager_job_lastCheckpointDuration", &labels),
-            running_since: gauge!("flink_jobmanager_job_runningState", &labels),
+            restarts: job("numRestarts"),
+            full_restarts: job("fullRestarts"),
+            completed: job("numberOfCompletedCheckpoints"),
+            failed: job("numberOfFailedCheckpoints"),
+            total: job("totalNumberOfCheckpoints"),
+            in_progress: job("numberOfInProgressCheckpoints"),
+            last_id: job("lastCompletedCheckpointId"),
+            last_size: job("lastCheckpointSize"),
+            last_full_size: job("lastCheckpointFullSize"),
+            last_duration: job("lastCheckpointDuration"),
+            last_completed_time: job("lastCheckpointCompletedTimestamp"),
+            last_restore_time: job("lastCheckpointRestoreTimestamp"),
+            running: job("runningState"),
+            uptime: job("uptime"),
+            downtime: job("downtime"),
+            in_state: STATES.iter().map(|(state, gauge)| (*state, job(gauge))).collect(),
+            state: (String::new(), 0),
+            down_since_ms: None,
         }
     }
 
-    pub(super) fn update(&mut self, status: &v1::JobStatus, checkpoints: &CheckpointCoordinator) {
+    pub(super) fn update(&mut self, status: &v1::JobStatus, checkpoints: &CheckpointCoordinator, now: i64) {
         let stats = checkpoints.stats();
         let in_progress = checkpoints.pending_id().is_some();
+        let any = stats.completed > 0;
         self.restarts.set(f64::from(status.restarts));
+        self.full_restarts.set(f64::from(status.restarts));
         self.completed.set(stats.completed as f64);
         self.failed.set(stats.failed as f64);
         self.total.set((stats.completed + stats.failed + u64::from(in_progress)) as f64);
         self.in_progress.set(f64::from(u8::from(in_progress)));
         self.last_id.set(stats.last_id as f64);
-        self.last_size.set(stats.last_uploaded_bytes as f64);
-        self.last_full_size.set(stats.last_bytes as f64);
-        self.last_duration.set(stats.last_duration_ms as f64);
-        self.running_since.set(f64::from(u8::from(status.state == "RUNNING")));
+        // -1: there is none, as in Flink.
+        self.last_size.set(if any { stats.last_uploaded_bytes as f64 } else { -1.0 });
+        self.last_full_size.set(if any { stats.last_bytes as f64 } else { -1.0 });
+        self.last_duration.set(if any { stats.last_duration_ms as f64 } else { -1.0 });
+        self.last_completed_time.set(if any { stats.last_time_ms as f64 } else { -1.0 });
+        self.last_restore_time.set(if status.restored_time_ms > 0 { status.restored_time_ms as f64 } else { -1.0 });
+        self.update_times(status, now);
+    }
+
+    fn update_times(&mut self, status: &v1::JobStatus, now: i64) {
+        if self.state.0 != status.state {
+            self.state = (status.state.clone(), now);
+        }
+        let runs = status.state == "RUNNING" && status.running_since_ms > 0;
+        let ended = status.end_time_ms != 0;
+        self.running.set(f64::from(u8::from(runs)));
+        self.uptime.set(if runs { (now - status.running_since_ms).max(0) as f64 } else { 0.0 });
+        if runs || ended {
+            self.down_since_ms = None;
+        } else if matches!(status.state.as_str(), "RESTARTING" | "FAILING") {
+            self.down_since_ms.get_or_insert(now);
+        }
+        self.downtime.set(self.down_since_ms.map_or(0.0, |since| (now - since).max(0) as f64));
+        for (state, gauge) in &self.in_state {
+            let here = *state == self.state.0;
+            gauge.set(if here { (now - self.state.1).max(0) as f64 } else { 0.0 });
+        }
     }
 }
 

@@ -121,6 +121,7 @@ impl JobManager {
         let settings = MasterSettings::read(&config.configuration)?;
         let limit = config.configuration.memory_bytes(&keys::RPC_MAX_MESSAGE)?.unwrap_or(64 << 20) as usize;
         let server = server(TlsFiles::read(&config.configuration)?.as_ref())?;
+        let server = with_pings(server, &config.configuration)?;
         let listener = listen(&config.bind)?;
         let address = listener.local_addr().map_err(|error| bind_error(&config.bind, &error))?;
         let clock = driver::Clock::start();
@@ -210,6 +211,17 @@ fn server(tls: Option<&TlsFiles>) -> Result<Server> {
         let message = format!("{}: the certificates cannot be used: {cause}", keys::SSL_KEYSTORE.key);
         SchedulerError::Other { kind: ErrorKind::Config, message }
     })
+}
+
+/// Pings connections, so that one to a machine that has gone ends.
+fn with_pings(server: Server, configuration: &Configuration) -> Result<Server> {
+    let interval = crate::settings::duration(configuration, &keys::CLIENT_HEARTBEAT_INTERVAL)?;
+    let timeout = crate::settings::duration(configuration, &keys::CLIENT_HEARTBEAT_TIMEOUT)?;
+    if interval == 0 || timeout == 0 {
+        return Ok(server);
+    }
+    let ms = |ms| Some(Duration::from_millis(ms));
+    Ok(server.http2_keepalive_interval(ms(interval)).http2_keepalive_timeout(ms(timeout)))
 }
 
 async fn serve(server: Server, listener: tokio::net::TcpListener, routes: Routes, mut stopped: watch::Receiver<bool>) {

@@ -1,5 +1,7 @@
 //! The JobManager over gRPC, with a TaskManager that only pretends to run tasks.
 
+mod reader;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

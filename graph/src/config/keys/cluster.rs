@@ -7,6 +7,10 @@ options! {
         "Time between heartbeats.";
     HEARTBEAT_TIMEOUT = "heartbeat.timeout", [], ValueType::Duration, Some("50 s"),
         "Silence after which the other side is taken for lost. A closed connection is noticed at once.";
+    CLIENT_HEARTBEAT_INTERVAL = "client.heartbeat.interval", [], ValueType::Duration, Some("30 s"),
+        "How often the JobManager pings its connections, so that a client whose machine has gone is noticed. A closed connection is noticed at once.";
+    CLIENT_HEARTBEAT_TIMEOUT = "client.heartbeat.timeout", [], ValueType::Duration, Some("180 s"),
+        "A query (SELECT) is cancelled when no client has been attached to its rows for so long. A client that reads slowly, or not at all for a while, is still attached. 0: never.";
     SLOT_IDLE_TIMEOUT = "slot.idle.timeout", [], ValueType::Duration, Some("50 s"),
         "How long a job keeps a slot that it does not use.";
     SLOT_REQUEST_TIMEOUT = "slot.request.timeout", [], ValueType::Duration, Some("5 min"),

@@ -11,6 +11,8 @@ options! {
         "Compression of batches between TaskManagers.";
     TASK_THREADS = "hurtig.task.threads", [], ValueType::Enum(&["SLOT", "TASK"]), Some("SLOT"),
         "Whether the tasks of a slot share its thread or have one each.";
+    LOG_FORMAT = "hurtig.log.format", [], ValueType::Enum(&["TEXT", "JSON"]), Some("TEXT"),
+        "Format of a process's log: text, or one JSON object a line. `--log-format` and the variable HURTIG_LOG_FORMAT come first.";
     METRICS_INTERVAL = "hurtig.metrics.report-interval", [], ValueType::Duration, Some("1 s"),
         "How often TaskManagers report the figures of their tasks to the JobManager.";
     COLLECT_BUFFER = "hurtig.collect.buffer", [], ValueType::Memory, Some("64 mb"),

@@ -24,11 +24,11 @@ options! {
     TASKMANAGER_MEMORY_MANAGED_FRACTION = "taskmanager.memory.managed.fraction", [], ValueType::Float, Some("0.4"),
         "Share of the memory that is for state.";
     TASKMANAGER_MEMORY_NETWORK_FRACTION = "taskmanager.memory.network.fraction", ["taskmanager.network.memory.fraction"], ValueType::Float, Some("0.1"),
-        "Share of the memory that is for the exchange.";
+        "Share of `taskmanager.memory.process.size` that rows on their way between tasks may take. With many channels each gets less than `hurtig.exchange.credit`, down to 32 kb. No limit where no process size is set.";
     TASKMANAGER_MEMORY_NETWORK_MIN = "taskmanager.memory.network.min", ["taskmanager.network.memory.min"], ValueType::Memory, Some("64 mb"),
-        "Least memory for the exchange.";
+        "Least memory for the exchange, where it is limited.";
     TASKMANAGER_MEMORY_NETWORK_MAX = "taskmanager.memory.network.max", ["taskmanager.network.memory.max"], ValueType::Memory, None,
-        "Most memory for the exchange. Not set: no limit.";
+        "Most memory for the exchange. Not set: no limit but the fraction.";
     TASK_CANCELLATION_TIMEOUT = "task.cancellation.timeout", [], ValueType::Duration, Some("3 min"),
         "A task that takes longer to cancel ends the process. 0: never.";
     TASKMANAGER_REGISTRATION_TIMEOUT = "taskmanager.registration.timeout", [], ValueType::Duration, Some("5 min"),
