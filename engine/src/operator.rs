@@ -60,6 +60,20 @@ pub struct TaskInfo {
     pub max_parallelism: u32,
 }
 
+impl TaskInfo {
+    /// The span in which the task's steps run: its fields are in every line of the log.
+    pub fn span(&self) -> tracing::Span {
+        let AttemptId { job, vertex: _, subtask, attempt } = &self.attempt;
+        tracing::info_span!("task", job = job.as_str(), vertex = self.vertex_name, subtask, attempt)
+    }
+
+    /// The span of what is done off-thread for a checkpoint.
+    pub fn checkpoint_span(&self, checkpoint: u64) -> tracing::Span {
+        let AttemptId { job, vertex: _, subtask, attempt } = &self.attempt;
+        tracing::info_span!("checkpoint", job = job.as_str(), vertex = self.vertex_name, subtask, attempt, checkpoint)
+    }
+}
+
 /// Counters of an operator that the TaskManager reports.
 #[derive(Debug, Default)]
 pub struct OperatorCounters {

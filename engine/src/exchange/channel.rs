@@ -191,6 +191,11 @@ impl Channel {
         self.bytes.load(Ordering::Acquire)
     }
 
+    /// Bytes from which on it is full.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Whether the producer has to stop.
     pub fn is_full(&self) -> bool {
         self.queued_bytes() >= self.limit && !self.consumer_gone.load(Ordering::Acquire)

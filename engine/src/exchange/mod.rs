@@ -44,6 +44,9 @@ pub struct ExchangeConfig {
     pub queue_bytes: usize,
     /// Bytes of data frames that a consumer's side accepts ahead for each channel of another process.
     pub credit_bytes: usize,
+    /// Bytes that the channels of the process may hold in all; `None`: each has its own limit only.
+    /// Every channel keeps [`LEAST_WINDOW_BYTES`](registry::LEAST_WINDOW_BYTES), whatever their number.
+    pub budget_bytes: Option<usize>,
     /// How long rows may wait for their batch to fill, in ms.
     pub linger_ms: u64,
     /// How long an opened channel waits for its consumer to be deployed, in ms.
@@ -59,6 +62,7 @@ impl Default for ExchangeConfig {
         ExchangeConfig {
             queue_bytes: 256 << 10,
             credit_bytes: 512 << 10,
+            budget_bytes: None,
             linger_ms: 5,
             open_timeout_ms: 120_000,
             compress: false,

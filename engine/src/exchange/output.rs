@@ -219,6 +219,11 @@ impl Outputs {
         self.figures
     }
 
+    /// The channels of all edges, and whether their consumers are in other processes.
+    pub fn channels(&self) -> impl Iterator<Item = (&Arc<Channel>, bool)> {
+        self.edges.iter().flat_map(|e| &e.targets).map(|t| (&t.channel, t.remote))
+    }
+
     /// Names of the edges.
     pub fn edge_names(&self) -> impl Iterator<Item = &str> {
         self.edges.iter().map(|e| e.name.as_str())

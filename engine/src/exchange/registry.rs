@@ -10,6 +10,9 @@ use parking_lot::Mutex;
 use crate::exchange::ExchangeConfig;
 use crate::exchange::channel::{Channel, ChannelKey, RemoteProducer};
 
+/// What a channel may hold however many there are, so that all of them move.
+pub const LEAST_WINDOW_BYTES: usize = 32 << 10;
+
 /// An edge between two subtasks, whatever the attempts.
 type PairKey = (String, String, u32, u32);
 
@@ -50,7 +53,7 @@ impl ChannelRegistry {
             *newest = (newest.0.max(key.producer_attempt), newest.1.max(key.consumer_attempt));
             self.entry(&mut state, key)
         };
-        channel.accept(self.config.credit_bytes);
+        channel.accept(self.window());
         channel
     }
 
@@ -69,12 +72,26 @@ impl ChannelRegistry {
             }
             self.entry(&mut state, key)
         };
-        channel.set_remote_producer(self.config.credit_bytes, remote);
+        channel.set_remote_producer(self.window(), remote);
         Ok(channel)
     }
 
+    /// Bytes that a producer in another process may have in flight: its share of the budget.
+    fn window(&self) -> usize {
+        self.share(self.config.credit_bytes, self.len())
+    }
+
+    /// `wanted`, or less where `channels` of that size exceed the budget. What was given to channels
+    /// before is not taken back.
+    fn share(&self, wanted: usize, channels: usize) -> usize {
+        match self.config.budget_bytes {
+            Some(budget) => wanted.min((budget / channels.max(1)).max(LEAST_WINDOW_BYTES)),
+            None => wanted,
+        }
+    }
+
     fn entry(&self, state: &mut State, key: &ChannelKey) -> Arc<Channel> {
-        let limit = self.config.queue_bytes;
+        let limit = self.share(self.config.queue_bytes, state.channels.len() + 1);
         Arc::clone(state.channels.entry(key.clone()).or_insert_with(|| Channel::new(key.clone(), limit)))
     }
 
@@ -127,4 +144,35 @@ impl ChannelRegistry {
 
 fn pair(key: &ChannelKey) -> PairKey {
     (key.job.clone(), key.edge.clone(), key.producer_subtask, key.consumer_subtask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_channels_share_the_budget_and_each_keeps_the_least() {
+        let registry = |budget_bytes| {
+            ChannelRegistry::new(ExchangeConfig { budget_bytes, queue_bytes: 256 << 10, ..ExchangeConfig::default() })
+        };
+        let channel = |registry: &ChannelRegistry, consumer_subtask| {
+            let (job, edge) = ("j".to_owned(), "e".to_owned());
+            let attempts = (0, 0);
+            registry.local_producer(&ChannelKey {
+                job,
+                edge,
+                producer_subtask: 0,
+                producer_attempt: attempts.0,
+                consumer_subtask,
+                consumer_attempt: attempts.1,
+            })
+        };
+        let limits = |budget| {
+            let registry = registry(budget);
+            (0..64).map(|i| channel(&registry, i).limit()).collect::<Vec<_>>()
+        };
+        assert!(limits(None).iter().all(|&limit| limit == 256 << 10));
+        let limited = limits(Some(1 << 20));
+        assert_eq!((limited[0], limited[7], limited[63]), (256 << 10, 128 << 10, LEAST_WINDOW_BYTES));
+    }
 }

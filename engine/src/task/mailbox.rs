@@ -37,6 +37,11 @@ pub enum TaskMessage {
     },
     /// Something that the task depends on failed.
     Fail(String),
+    /// Does nothing: how long it waits in the mailbox is measured.
+    Probe {
+        /// When it was sent (monotonic, microseconds).
+        sent_us: u64,
+    },
 }
 
 /// Marks a task as having something to do and unparks its thread.
@@ -83,6 +88,11 @@ impl TaskHandle {
     pub fn send(&self, message: TaskMessage) {
         let _ = self.sender.send(message);
         self.notifier.wake();
+    }
+
+    /// Messages that wait for the task.
+    pub fn waiting(&self) -> usize {
+        self.sender.len()
     }
 
     /// Cancels the task: seen between two steps.

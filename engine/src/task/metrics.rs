@@ -1,11 +1,13 @@
 //! Figures of a task, written by its thread and read by the reporter.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use hurtig_proto::v1;
 
+use super::activity::Activity;
 use crate::element::MIN_WATERMARK;
+use crate::exchange::Channel;
 use crate::operator::OperatorCounters;
 
 /// See the module documentation. Times are in microseconds.
@@ -39,8 +41,49 @@ pub struct TaskMetrics {
     pub start_delay_ms: AtomicU64,
     /// The pause of the last snapshot.
     pub sync_us: AtomicU64,
+    /// How long the last message waited until the task looked at it.
+    pub mailbox_latency_us: AtomicU64,
+    /// What the task is doing right now.
+    pub activity: Activity,
     /// Figures of the operators, head first.
     pub operators: Vec<Arc<OperatorFigures>>,
+    queues: OnceLock<Queues>,
+}
+
+/// The channels in front of a task and behind it.
+#[derive(Debug)]
+struct Queues {
+    inputs: Vec<Arc<Channel>>,
+    /// With whether the consumer is in another process.
+    outputs: Vec<(Arc<Channel>, bool)>,
+}
+
+/// What is queued in some channels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueFigures {
+    /// Batches and other elements.
+    pub elements: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Bytes at which all channels would be full.
+    pub limit: usize,
+}
+
+impl QueueFigures {
+    fn of<'a>(channels: impl Iterator<Item = &'a Arc<Channel>>) -> QueueFigures {
+        let mut figures = QueueFigures::default();
+        for channel in channels {
+            figures.elements += channel.len();
+            figures.bytes += channel.queued_bytes();
+            figures.limit += channel.limit();
+        }
+        figures
+    }
+
+    /// The part of the limit that is used, from 0 to 1.
+    pub fn usage(&self) -> f64 {
+        if self.limit == 0 { 0.0 } else { (self.bytes as f64 / self.limit as f64).min(1.0) }
+    }
 }
 
 /// Figures of one operator of a chain.
@@ -89,8 +132,38 @@ impl TaskMetrics {
             alignment_us: AtomicU64::new(0),
             start_delay_ms: AtomicU64::new(0),
             sync_us: AtomicU64::new(0),
+            mailbox_latency_us: AtomicU64::new(0),
+            activity: Activity::default(),
+            queues: OnceLock::new(),
             operators: operators.into_iter().map(|counters| Arc::new(OperatorFigures::new(counters))).collect(),
         }
+    }
+
+    /// The channels whose contents are part of the figures. Counts once.
+    pub fn watch_queues(&self, inputs: Vec<Arc<Channel>>, outputs: Vec<(Arc<Channel>, bool)>) {
+        let _ = self.queues.set(Queues { inputs, outputs });
+    }
+
+    /// Whether the task has no input channels: it reads an external system.
+    pub fn is_source(&self) -> bool {
+        self.queues.get().is_some_and(|q| q.inputs.is_empty())
+    }
+
+    /// What waits in front of the task.
+    pub fn input_queues(&self) -> QueueFigures {
+        self.queues.get().map(|q| QueueFigures::of(q.inputs.iter())).unwrap_or_default()
+    }
+
+    /// What waits behind the task.
+    pub fn output_queues(&self) -> QueueFigures {
+        self.queues.get().map(|q| QueueFigures::of(q.outputs.iter().map(|(c, _)| c))).unwrap_or_default()
+    }
+
+    /// Bytes that the task's channels hold in this process, each channel counted at one of its ends.
+    pub fn queued_bytes(&self) -> usize {
+        let Some(queues) = self.queues.get() else { return 0 };
+        let remote = queues.outputs.iter().filter(|(_, remote)| *remote).map(|(c, _)| c);
+        QueueFigures::of(queues.inputs.iter().chain(remote)).bytes
     }
 
     /// Rows dropped as late by all operators.

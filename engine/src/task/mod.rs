@@ -14,8 +14,10 @@
 //! | [`mailbox`] | messages and wake-ups |
 //! | [`slot`] | threads that run tasks |
 //! | [`metrics`] | figures |
+//! | [`activity`] | what a task is doing right now |
 //! | [`panics`] | panics become task failures |
 
+pub mod activity;
 pub mod alignment;
 pub mod chain;
 pub mod machine;
@@ -68,6 +70,16 @@ pub enum BlockReason {
 }
 
 impl BlockReason {
+    /// All of them.
+    pub const ALL: [BlockReason; 6] = [
+        BlockReason::Input,
+        BlockReason::Output,
+        BlockReason::WriteBack,
+        BlockReason::FinalCheckpoint,
+        BlockReason::Operator,
+        BlockReason::Peer,
+    ];
+
     /// Its name in logs and reports.
     pub fn name(self) -> &'static str {
         match self {

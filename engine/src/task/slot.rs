@@ -31,6 +31,8 @@ struct Running {
     blocked: Option<(BlockReason, Option<i64>)>,
     /// When the current stretch of working or waiting began.
     since_us: u64,
+    /// Says in logs whose step it is.
+    span: tracing::Span,
 }
 
 /// What a pass over all tasks came to.
@@ -56,7 +58,8 @@ impl SlotRunner {
 
     /// Adds a task.
     pub fn add(&mut self, task: Box<Task>) {
-        self.tasks.push(Running { task, blocked: None, since_us: self.clock.monotonic_us() });
+        let span = task.info().span();
+        self.tasks.push(Running { task, blocked: None, since_us: self.clock.monotonic_us(), span });
     }
 
     /// Number of tasks that have not ended.
@@ -135,7 +138,9 @@ impl Running {
     }
 
     fn step(&mut self, clock: &dyn Clock) -> Option<Outcome> {
+        let _entered = self.span.clone().entered();
         let started_us = clock.monotonic_us();
+        self.task.metrics().activity.begin_step(started_us);
         let slice = if self.task.is_source() { SOURCE_SLICE_US } else { CONSUMER_SLICE_US };
         let step = panics::guard(|| self.task.step_until(BUDGET, started_us + slice))
             .unwrap_or_else(|text| Step::Ended(Outcome::Failed(text)));
@@ -150,6 +155,11 @@ impl Running {
         // From the end of the last wait: time spent ready while another task had the thread counts as busy.
         self.task.metrics().busy_us.fetch_add(now_us.saturating_sub(self.since_us), Ordering::Relaxed);
         self.since_us = now_us;
+        let blocked_on = match &step {
+            Step::Blocked { reason, .. } => Some(*reason),
+            Step::Progress | Step::Ended(_) => None,
+        };
+        self.task.metrics().activity.end_step(blocked_on, self.task.turns(), now_us);
         match step {
             Step::Progress => None,
             Step::Blocked { reason, until_ms } => {
@@ -161,6 +171,7 @@ impl Running {
     }
 
     fn end(&mut self, outcome: &Outcome) {
+        let _entered = self.span.clone().entered();
         if let Err(text) = panics::guard(|| self.task.end(outcome)) {
             tracing::error!(task = %self.task.info().attempt, error = %text, "a task could not be ended");
         }

@@ -80,6 +80,7 @@ impl TaskManagerConfig {
             exchange.credit_bytes = usize::try_from(credit).unwrap_or(usize::MAX).max(1);
         }
         exchange.tls = TlsFiles::read(c)?.map(Arc::new);
+        exchange.budget_bytes = network_budget(c)?;
         exchange.compress = c.choice(&keys::EXCHANGE_COMPRESSION)? == Some("LZ4");
         let resource_id = match c.text(&keys::TASKMANAGER_RESOURCE_ID) {
             Some(id) => id.to_owned(),
@@ -106,5 +107,44 @@ impl TaskManagerConfig {
             clock: Arc::new(SystemClock::default()),
             on_fatal: Arc::new(|reason| tracing::error!(reason, "the TaskManager cannot go on")),
         })
+    }
+}
+
+/// Bytes that the exchange may hold; `None` where the process has no memory limit of its own.
+fn network_budget(c: &Configuration) -> Result<Option<usize>> {
+    let process = match c.memory_bytes(&keys::TASKMANAGER_MEMORY_PROCESS)? {
+        Some(bytes) => Some(bytes),
+        None => c.memory_bytes(&keys::TASKMANAGER_MEMORY_FLINK)?,
+    };
+    let Some(process) = process else { return Ok(None) };
+    let fraction = c.float(&keys::TASKMANAGER_MEMORY_NETWORK_FRACTION)?.unwrap_or(0.1).clamp(0.0, 1.0);
+    let least = c.memory_bytes(&keys::TASKMANAGER_MEMORY_NETWORK_MIN)?.unwrap_or(0);
+    let most = c.memory_bytes(&keys::TASKMANAGER_MEMORY_NETWORK_MAX)?.unwrap_or(u64::MAX);
+    if least > most {
+        let (min, max) = (keys::TASKMANAGER_MEMORY_NETWORK_MIN.key, keys::TASKMANAGER_MEMORY_NETWORK_MAX.key);
+        return Err(EngineError::Validation(format!("{min} ({least} bytes) must not be above {max} ({most} bytes)")));
+    }
+    let wanted = (process as f64 * fraction) as u64;
+    Ok(Some(usize::try_from(wanted.clamp(least, most)).unwrap_or(usize::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(pairs: &[(&str, &str)]) -> Result<Option<usize>> {
+        network_budget(&Configuration::from_map(pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()))
+    }
+
+    #[test]
+    fn the_exchange_gets_its_share_of_a_limited_process() {
+        assert_eq!(budget(&[]).unwrap(), None);
+        assert_eq!(budget(&[("taskmanager.memory.process.size", "1000 mb")]).unwrap(), Some(100 << 20));
+        let size = ("taskmanager.memory.flink.size", "1000 mb");
+        assert_eq!(budget(&[size, ("taskmanager.memory.network.fraction", "0.5")]).unwrap(), Some(500 << 20));
+        assert_eq!(budget(&[size, ("taskmanager.memory.network.min", "200 mb")]).unwrap(), Some(200 << 20));
+        assert_eq!(budget(&[size, ("taskmanager.memory.network.max", "80 mb")]).unwrap(), Some(80 << 20));
+        let wrong = budget(&[size, ("taskmanager.memory.network.max", "1 mb")]).unwrap_err().to_string();
+        assert!(wrong.contains("taskmanager.memory.network.min"), "{wrong}");
     }
 }

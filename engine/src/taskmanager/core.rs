@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use super::collect::Collect;
 use super::config::TaskManagerConfig;
 use super::deploy::{self, Built};
-use super::figures::TaskFigures;
+use super::figures::{ProcessFigures, TaskFigures};
 use super::pool::ThreadPool;
 use super::session::Session;
 use crate::element::Barrier;
@@ -70,6 +70,9 @@ pub struct Core {
     pub(super) channels: Arc<ChannelRegistry>,
     pub(super) network: ExchangeNetwork,
     pub(super) rocks: Arc<SharedRocks>,
+    /// Bytes that the databases' shared cache may take.
+    rocks_bytes: usize,
+    figures: ProcessFigures,
     /// `None`: local recovery is off.
     pub(super) local: Option<Arc<LocalStateStore>>,
     pub(super) pool: Arc<ThreadPool>,
@@ -100,7 +103,8 @@ impl Core {
         }
         remove_databases(&config.work_dir);
         let pool = ThreadPool::new("background");
-        let rocks = Arc::new(SharedRocks::new(rocks_config(&config.configuration)?));
+        let rocks_config = rocks_config(&config.configuration)?;
+        let rocks = Arc::new(SharedRocks::new(rocks_config));
         let set = |option| Ok::<bool, EngineError>(config.configuration.bool(option)?.unwrap_or(false));
         let local = if set(&keys::RECOVERY_FROM_LOCAL)? || set(&keys::CHECKPOINTING_LOCAL_BACKUP)? {
             Some(Arc::new(LocalStateStore::open(&config.work_dir)?))
@@ -111,6 +115,8 @@ impl Core {
             channels: Arc::new(ChannelRegistry::new(config.exchange.clone())),
             network: ExchangeNetwork::new(runtime, config.exchange.clone()),
             rocks,
+            rocks_bytes: rocks_config.cache_bytes,
+            figures: ProcessFigures::new(&config.host, &config.resource_id),
             local,
             instance_id: uuid::Uuid::new_v4().simple().to_string(),
             config,
@@ -163,7 +169,9 @@ impl Core {
         }
         session.task_state(&attempt, "INITIALIZING", "", None);
         let (core, session) = (self.me.clone(), session.clone());
+        let span = deploy::task_info(&deployment, &attempt).span();
         self.pool.spawn(Box::new(move || {
+            let _entered = span.entered();
             let Some(core) = core.upgrade() else { return };
             let slot = deployment.slot;
             let built = crate::task::panics::guard(|| deploy::build(&core, deployment, &attempt, &session));
@@ -256,10 +264,7 @@ impl Core {
     /// A task has ended: its last figures and its state are sent, then it is forgotten.
     pub fn task_ended(&self, attempt: &AttemptId, session: &Session, state: &str, error: &str) {
         let report = match self.tasks.lock().get_mut(attempt) {
-            Some(Entry { state: State::Running(running), .. }) => {
-                running.figures.publish(self.config.clock.monotonic_us());
-                Some(report(attempt, &running.metrics))
-            }
+            Some(Entry { state: State::Running(running), .. }) => Some(self.publish_figures(attempt, running)),
             _ => None,
         };
         if let Some(report) = report {
@@ -368,17 +373,31 @@ impl Core {
 
     /// Reports the figures of all tasks of `session`.
     pub fn report(&self, session: &Session) {
-        let now_us = self.config.clock.monotonic_us();
         let mut reports = Vec::new();
+        let (mut queued, mut limit) = (0, 0);
         for (attempt, entry) in self.tasks.lock().iter_mut() {
             if let State::Running(running) = &mut entry.state {
-                running.figures.publish(now_us);
-                reports.push(report(attempt, &running.metrics));
+                reports.push(self.publish_figures(attempt, running));
+                queued += running.metrics.queued_bytes();
+                limit += running.metrics.input_queues().limit;
+                running.handle.send(TaskMessage::Probe { sent_us: self.config.clock.monotonic_us() });
             }
         }
+        let total = self.config.exchange.budget_bytes.unwrap_or(limit);
+        self.figures.publish((queued, total), (self.rocks.memory_usage(), self.rocks_bytes));
         if !reports.is_empty() {
             session.send(Message::Reports(internal::TaskReports { reports }));
         }
+    }
+
+    fn publish_figures(&self, attempt: &AttemptId, running: &mut RunningTask) -> internal::TaskReport {
+        let clock = &self.config.clock;
+        let (now_us, waiting) = (clock.monotonic_us(), running.handle.waiting());
+        running.figures.publish(now_us, clock.now_ms(), waiting);
+        let mut details = running.figures.details(now_us, waiting);
+        details.subtask = attempt.subtask;
+        details.attempt = attempt.attempt;
+        internal::TaskReport { attempt: Some(attempt.to_proto()), metrics: Some(details) }
     }
 
     /// Looks for a task that takes too long to cancel. One that is found for the first time is fatal
@@ -493,11 +512,4 @@ fn rocks_config(configuration: &Configuration) -> Result<SharedRocksConfig> {
 fn attempt_of(proto: Option<&internal::AttemptId>) -> Result<AttemptId> {
     let proto = proto.ok_or_else(|| EngineError::Validation("a message without an attempt".into()))?;
     Ok(AttemptId::from_proto(proto)?)
-}
-
-fn report(attempt: &AttemptId, metrics: &TaskMetrics) -> internal::TaskReport {
-    let mut details = metrics.to_proto();
-    details.subtask = attempt.subtask;
-    details.attempt = attempt.attempt;
-    internal::TaskReport { attempt: Some(attempt.to_proto()), metrics: Some(details) }
 }

@@ -129,7 +129,8 @@ fn configuration(core: &Core, d: &internal::TaskDeployment) -> Configuration {
     core.config.configuration.merged_with(&Configuration::from_map(d.configuration.clone()))
 }
 
-fn task_info(d: &internal::TaskDeployment, attempt: &AttemptId) -> Arc<TaskInfo> {
+/// What the deployed subtask is.
+pub fn task_info(d: &internal::TaskDeployment, attempt: &AttemptId) -> Arc<TaskInfo> {
     Arc::new(TaskInfo {
         attempt: attempt.clone(),
         job_name: d.job_name.clone(),

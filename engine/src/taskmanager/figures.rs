@@ -8,14 +8,20 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use hurtig_graph::ids::AttemptId;
+use hurtig_proto::v1;
 use metrics::{Gauge, Label, gauge};
 
+use crate::element::MIN_WATERMARK;
 use crate::operator::TaskInfo;
 use crate::task::TaskMetrics;
+use crate::task::metrics::QueueFigures;
 
 const TASK: &str = "flink_taskmanager_job_task_";
 /// The window over which rates are averaged, as in Flink.
 const WINDOW_US: u64 = 60_000_000;
+
+/// The window of the rates that the JobManager is told: what a task does now, for a person who looks.
+const RECENT_US: u64 = 10_000_000;
 
 /// Counters at some moment, of which rates are made.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,6 +37,22 @@ struct OperatorGauges {
     input_watermark: Gauge,
     output_watermark: Gauge,
     late: Gauge,
+    watermark_lag: Gauge,
+}
+
+/// Gauges of what is queued on one side of a task.
+struct QueueGauges {
+    usage: Gauge,
+    elements: Gauge,
+    bytes: Gauge,
+}
+
+impl QueueGauges {
+    fn set(&self, figures: QueueFigures) {
+        self.usage.set(figures.usage());
+        self.elements.set(figures.elements as f64);
+        self.bytes.set(figures.bytes as f64);
+    }
 }
 
 /// The gauges of one task.
@@ -39,7 +61,12 @@ pub struct TaskFigures {
     counters: [(Gauge, Gauge); 5],
     times: [(Gauge, Gauge); 3],
     soft_backpressure: Gauge,
+    hard_backpressure: Gauge,
     is_backpressured: Gauge,
+    input_queues: QueueGauges,
+    output_queues: QueueGauges,
+    mailbox_size: Gauge,
+    mailbox_latency: Gauge,
     input_watermark: Gauge,
     alignment: Gauge,
     start_delay: Gauge,
@@ -73,8 +100,14 @@ impl TaskFigures {
                 input_watermark: operator("currentInputWatermark"),
                 output_watermark: operator("currentOutputWatermark"),
                 late: operator("numLateRecordsDropped"),
+                watermark_lag: operator("watermarkLag"),
             }
         });
+        let queues = |usage: &str, queue: &str| QueueGauges {
+            usage: task(&format!("Shuffle_Netty_{usage}")),
+            elements: task(&format!("Shuffle_Netty_{queue}Length")),
+            bytes: task(&format!("Shuffle_Netty_{queue}Size")),
+        };
         TaskFigures {
             counters: [
                 counter("numRecordsIn"),
@@ -89,6 +122,11 @@ impl TaskFigures {
                 time("backPressured", "accumulateBackPressured"),
             ],
             soft_backpressure: task("softBackPressuredTimeMsPerSecond"),
+            hard_backpressure: task("hardBackPressuredTimeMsPerSecond"),
+            input_queues: queues("Input_Buffers_inPoolUsage", "Input_Buffers_inputQueue"),
+            output_queues: queues("Output_Buffers_outPoolUsage", "Output_Buffers_outputQueue"),
+            mailbox_size: task("mailboxQueueSize"),
+            mailbox_latency: task("mailboxLatencyMs"),
             is_backpressured: task("isBackPressured"),
             input_watermark: task("currentInputWatermark"),
             alignment: task("checkpointAlignmentTime"),
@@ -99,8 +137,9 @@ impl TaskFigures {
         }
     }
 
-    /// Sets all gauges to what the task's figures are at `now_us`.
-    pub fn publish(&mut self, now_us: u64) {
+    /// Sets all gauges to what the task's figures are at `now_us`, `now_ms` on the wall clock, with
+    /// `waiting` messages in its mailbox.
+    pub fn publish(&mut self, now_us: u64, now_ms: i64, waiting: usize) {
         let m = &self.metrics;
         let get = |counter: &AtomicU64| counter.load(Relaxed);
         let sample = Sample {
@@ -138,6 +177,12 @@ impl TaskFigures {
         }
         let backpressured = (rate(7) / 1000.0).clamp(0.0, 1000.0);
         self.soft_backpressure.set(backpressured);
+        // A task never blocks while it emits.
+        self.hard_backpressure.set(0.0);
+        self.input_queues.set(m.input_queues());
+        self.output_queues.set(m.output_queues());
+        self.mailbox_size.set(waiting as f64);
+        self.mailbox_latency.set(get(&m.mailbox_latency_us) as f64 / 1000.0);
         let before = self.samples.back().map_or(0, |s| s.values[7]);
         self.is_backpressured.set(if sample.values[7] > before { 1.0 } else { 0.0 });
         self.input_watermark.set(m.watermark_ms.load(Relaxed) as f64);
@@ -149,8 +194,78 @@ impl TaskFigures {
             gauges.input_watermark.set(figures.input_watermark_ms.load(Relaxed) as f64);
             gauges.output_watermark.set(figures.output_watermark_ms.load(Relaxed) as f64);
             gauges.late.set(get(&figures.counters.late_records_dropped) as f64);
+            let watermark = figures.output_watermark_ms.load(Relaxed);
+            if m.is_source() && watermark != MIN_WATERMARK {
+                gauges.watermark_lag.set(now_ms.saturating_sub(watermark) as f64);
+            }
         }
         self.samples.push_back(sample);
+    }
+
+    /// What the JobManager is told of the task, as of the last [`TaskFigures::publish`].
+    pub fn details(&self, now_us: u64, waiting: usize) -> v1::SubtaskDetails {
+        let m = &self.metrics;
+        let last = self.samples.back().copied().unwrap_or_default();
+        let recent = |s: &&Sample| last.at_us.saturating_sub(s.at_us) <= RECENT_US;
+        let first = self.samples.iter().find(recent).copied().unwrap_or(last);
+        let seconds = last.at_us.saturating_sub(first.at_us) as f64 / 1e6;
+        let rate = |i: usize| {
+            if seconds <= 0.0 { 0.0 } else { last.values[i].saturating_sub(first.values[i]) as f64 / seconds }
+        };
+        let ms_per_second = |i: usize| (rate(i) / 1000.0).clamp(0.0, 1000.0) as u32;
+        let activity = m.activity.at(now_us);
+        let (input, output) = (m.input_queues(), m.output_queues());
+        v1::SubtaskDetails {
+            blocked_on: activity.blocked_on.map(|reason| reason.name().to_owned()).unwrap_or_default(),
+            blocked_ms: activity.blocked_us / 1000,
+            step_ms: activity.step_us / 1000,
+            records_in_per_second: rate(0),
+            records_out_per_second: rate(1),
+            busy_ms_per_second: ms_per_second(5),
+            idle_ms_per_second: ms_per_second(6),
+            backpressured_ms_per_second: ms_per_second(7),
+            mailbox_size: waiting as u64,
+            mailbox_latency_us: m.mailbox_latency_us.load(Relaxed),
+            input_queue_bytes: input.bytes as u64,
+            input_queue_limit: input.limit as u64,
+            output_queue_bytes: output.bytes as u64,
+            output_queue_limit: output.limit as u64,
+            ..m.to_proto()
+        }
+    }
+}
+
+/// The gauges of a TaskManager.
+pub struct ProcessFigures {
+    network_used: Gauge,
+    network_available: Gauge,
+    network_total: Gauge,
+    managed_used: Gauge,
+    managed_total: Gauge,
+}
+
+impl ProcessFigures {
+    /// Registers them.
+    pub fn new(host: &str, taskmanager: &str) -> ProcessFigures {
+        let labels = vec![Label::new("host", host.to_owned()), Label::new("tm_id", taskmanager.to_owned())];
+        let figure = |name: &str| gauge!(format!("flink_taskmanager_Status_{name}"), labels.clone());
+        ProcessFigures {
+            network_used: figure("Shuffle_Netty_UsedMemory"),
+            network_available: figure("Shuffle_Netty_AvailableMemory"),
+            network_total: figure("Shuffle_Netty_TotalMemory"),
+            managed_used: figure("Flink_Memory_Managed_Used"),
+            managed_total: figure("Flink_Memory_Managed_Total"),
+        }
+    }
+
+    /// Sets them: bytes in channels of so many that they may hold, and bytes of the databases' cache.
+    pub fn publish(&self, network: (usize, usize), managed: (usize, usize)) {
+        let (used, total) = network;
+        self.network_used.set(used as f64);
+        self.network_total.set(total as f64);
+        self.network_available.set(total.saturating_sub(used) as f64);
+        self.managed_used.set(managed.0 as f64);
+        self.managed_total.set(managed.1 as f64);
     }
 }
 

@@ -122,7 +122,9 @@ impl Task {
         let alignment_us = checkpoint.alignment_us;
         self.in_flight = Some(InFlight { checkpoint: id, sync_us, alignment_us });
         let (handle, clock) = (self.handle(), Arc::clone(&self.clock));
+        let span = self.info.checkpoint_span(id);
         self.executor.spawn(Box::new(move || {
+            let _entered = span.entered();
             let started_us = clock.monotonic_us();
             let result = panics::guard(|| part.run()).unwrap_or_else(|text| Err(SnapshotFailure::Fatal(text)));
             let async_ms = clock.monotonic_us().saturating_sub(started_us) / 1000;

@@ -155,6 +155,8 @@ pub struct Task {
     peer_failure: Option<(i64, String)>,
     failure: Option<String>,
     released: bool,
+    /// Turns that did something.
+    turns: u64,
 }
 
 impl Task {
@@ -185,6 +187,9 @@ impl Task {
             return Err(EngineError::Validation("a task with neither source nor input".into()));
         }
         spec.outputs.set_waker(&waker);
+        let channels = inputs.iter().map(|i| Arc::clone(&i.channel)).collect();
+        spec.metrics
+            .watch_queues(channels, spec.outputs.channels().map(|(c, remote)| (Arc::clone(c), remote)).collect());
         Ok(Task {
             info: spec.info,
             alignment: Alignment::new(inputs.len()),
@@ -216,6 +221,7 @@ impl Task {
             peer_failure: None,
             failure: None,
             released: false,
+            turns: 0,
         })
     }
 
@@ -227,6 +233,11 @@ impl Task {
     /// For messages to the task.
     pub fn handle(&self) -> TaskHandle {
         self.mailbox.handle().clone()
+    }
+
+    /// Turns so far that did something.
+    pub fn turns(&self) -> u64 {
+        self.turns
     }
 
     /// Figures.
@@ -256,12 +267,12 @@ impl Task {
 
     /// Does up to `budget` turns, the last of which begins before `until_us` on the monotonic clock.
     pub fn step_until(&mut self, budget: usize, until_us: u64) -> Step {
-        let step = self.turns(budget, until_us);
+        let step = self.take_turns(budget, until_us);
         self.publish_figures();
         step
     }
 
-    fn turns(&mut self, budget: usize, until_us: u64) -> Step {
+    fn take_turns(&mut self, budget: usize, until_us: u64) -> Step {
         if let Some(step) = self.check_peers() {
             return step;
         }
@@ -270,7 +281,7 @@ impl Task {
                 return Step::Ended(Outcome::Canceled);
             }
             match self.turn() {
-                Ok(Turn::Worked) => {}
+                Ok(Turn::Worked) => self.turns += 1,
                 // Rows that wait for their batch to fill leave before the task does.
                 Ok(Turn::Blocked(reason, until_ms)) => match self.outputs.flush() {
                     Ok(()) => return Step::Blocked { reason, until_ms },
@@ -425,6 +436,10 @@ impl Task {
                 self.snapshot_done(checkpoint, *result, async_ms);
             }
             TaskMessage::Fail(reason) => self.failure = Some(reason),
+            TaskMessage::Probe { sent_us } => {
+                let waited = self.clock.monotonic_us().saturating_sub(sent_us);
+                self.metrics.mailbox_latency_us.store(waited, Relaxed);
+            }
         }
         Ok(())
     }
