@@ -11,8 +11,9 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match cli::Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => cli::report(&error),
+    match cli::Cli::try_parse().map(cli::Cli::run) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => cli::report(&error),
+        Err(usage) => cli::report_usage(&usage),
     }
 }

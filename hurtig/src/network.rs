@@ -31,7 +31,7 @@ pub fn bind_address(host: &str, option: &ConfigOption, secured: bool) -> Result<
 ///
 /// # Errors
 /// When all are in use, naming them.
-pub async fn listen(address: IpAddr, ports: (u16, u16), option: &ConfigOption) -> Result<TcpListener> {
+pub async fn listen(address: IpAddr, ports: (u16, u16), key: &str) -> Result<TcpListener> {
     let mut last = None;
     for port in ports.0..=ports.1 {
         match TcpListener::bind(SocketAddr::new(address, port)).await {
@@ -43,10 +43,7 @@ pub async fn listen(address: IpAddr, ports: (u16, u16), option: &ConfigOption) -
     let shown = if ports.0 == ports.1 { ports.0.to_string() } else { format!("{}-{}", ports.0, ports.1) };
     Err(Error::new(
         ErrorKind::Config,
-        format!(
-            "cannot listen on {address}, port {shown}: {reason}; free it, or set {} to another (0: any)",
-            option.key
-        ),
+        format!("cannot listen on {address}, port {shown}: {reason}; free it, or set {key} to another (0: any)"),
     ))
 }
 
@@ -71,9 +68,9 @@ mod tests {
     #[tokio::test]
     async fn a_port_in_use_is_named_with_its_key_and_the_next_of_a_range_is_taken() {
         let loopback = IpAddr::from([127, 0, 0, 1]);
-        let first = listen(loopback, (0, 0), &keys::JOBMANAGER_PORT).await.unwrap();
+        let first = listen(loopback, (0, 0), keys::JOBMANAGER_PORT.key).await.unwrap();
         let port = first.local_addr().unwrap().port();
-        let error = listen(loopback, (port, port), &keys::JOBMANAGER_PORT).await.unwrap_err();
+        let error = listen(loopback, (port, port), keys::JOBMANAGER_PORT.key).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         let text = error.to_string();
         assert!(text.contains(&format!("port {port}")) && text.contains("jobmanager.rpc.port"), "{text}");

@@ -81,6 +81,7 @@ impl SessionListener {
 impl TaskListener for SessionListener {
     fn running(&self) {
         let restore = self.restore.lock().take();
+        tracing::info!(task = %self.attempt, restored = restore.map(|r| r.checkpoint_id), "task runs");
         self.session.task_state(&self.attempt, "RUNNING", "", restore);
     }
 
@@ -119,7 +120,7 @@ impl TaskListener for SessionListener {
         if state == "FAILED" {
             tracing::warn!(task = %self.attempt, error, "task failed");
         } else {
-            tracing::debug!(task = %self.attempt, state, "task ended");
+            tracing::info!(task = %self.attempt, state, "task ended");
         }
         match self.core.upgrade() {
             Some(core) => core.task_ended(&self.attempt, &self.session, state, error),

@@ -1,4 +1,4 @@
-//! `hurtig cluster start|stop`: a JobManager and TaskManagers as processes of this machine.
+//! `hurtig cluster start|status|stop`: a JobManager and TaskManagers as processes of this machine.
 //!
 //! What was started is remembered in a folder: `cluster.json` with process ids and addresses, and
 //! the processes' logs.
@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use hurtig::{Error, ErrorKind};
+use hurtig::client::Client;
+use hurtig::{Error, ErrorKind, v1};
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigurationArgs, logging};
+use super::job_text::Table;
+use super::{ConfigurationArgs, configuration, exit, logging};
 
 /// How long a process may take to be ready.
 const START: Duration = Duration::from_secs(30);
@@ -26,6 +28,16 @@ const STOP: Duration = Duration::from_secs(10);
 pub enum ClusterCommand {
     /// Starts a JobManager and TaskManagers in the background
     Start(StartArgs),
+    /// Shows whether the processes run and what they do
+    Status {
+        /// One JSON line instead of text
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        configuration: ConfigurationArgs,
+    },
     /// Stops what `start` started
     Stop {
         #[command(flatten)]
@@ -84,11 +96,19 @@ struct Member {
     metrics: Option<String>,
 }
 
+impl Member {
+    /// Where it listens: a TaskManager for data, the JobManager for everyone.
+    fn address(&self) -> &str {
+        self.data.as_deref().or(self.rpc.as_deref()).unwrap_or_default()
+    }
+}
+
 /// Runs the command.
 pub fn run(command: ClusterCommand) -> anyhow::Result<()> {
     logging::install(logging::QUIET, false);
     match command {
         ClusterCommand::Start(args) => start(&args),
+        ClusterCommand::Status { json, place, configuration } => status(json, &place.folder(), &configuration),
         ClusterCommand::Stop { place } => stop(&place.folder()),
     }
 }
@@ -120,9 +140,99 @@ fn start(args: &StartArgs) -> anyhow::Result<()> {
     if args.json {
         writeln!(out, "{text}")?;
     } else {
-        writeln!(out, "JobManager at {address}, {} TaskManagers, logs in {}", args.taskmanagers, folder.display())?;
+        out.write_all(introduction(&cluster, &folder, args.place.dir.is_some()).as_bytes())?;
     }
     Ok(())
+}
+
+/// Where everything is, and what can be done with it.
+fn introduction(cluster: &ClusterFile, folder: &Path, own_folder: bool) -> String {
+    let mut table = Table::new(&["PROCESS", "PID", "ADDRESS", "METRICS", "LOG"]);
+    for (name, member) in named(cluster) {
+        table.row(vec![
+            name.clone(),
+            member.pid.to_string(),
+            member.address().to_owned(),
+            member.metrics.as_ref().map(|m| format!("http://{m}/metrics")).unwrap_or_default(),
+            folder.join(format!("{name}.log")).display().to_string(),
+        ]);
+    }
+    let at = cluster.jobmanager.address();
+    let place = if own_folder { format!(" --dir {}", folder.display()) } else { String::new() };
+    format!(
+        "{}\nnext:\n  hurtig sql --cluster {at} -e \"SELECT 'hello' AS greeting\"\n  hurtig jobs list --cluster {at}\n  \
+         hurtig doctor --cluster {at}\n  hurtig cluster status{place}\n  hurtig cluster stop{place}\n",
+        table.text("")
+    )
+}
+
+/// All processes by the name of their log.
+fn named(cluster: &ClusterFile) -> impl Iterator<Item = (String, &Member)> {
+    let taskmanagers = cluster.taskmanagers.iter().enumerate().map(|(i, m)| (format!("taskmanager-{i}"), m));
+    std::iter::once(("jobmanager".to_owned(), &cluster.jobmanager)).chain(taskmanagers)
+}
+
+fn status(json: bool, folder: &Path, configuration: &ConfigurationArgs) -> anyhow::Result<()> {
+    let cluster = read(folder)
+        .map_err(|_| Error::new(ErrorKind::NotFound, format!("no cluster was started here ({})", folder.display())))?;
+    let processes: Vec<ProcessStatus> =
+        named(&cluster).map(|(name, m)| ProcessStatus { name, running: is_ours(m.pid), member: m.clone() }).collect();
+    let gone = processes.iter().filter(|p| !p.running).count();
+    let (address, configuration) = (cluster.jobmanager.address().to_owned(), configuration::load(configuration)?);
+    let seen = super::block_on(async move {
+        let client = Client::connect_with(&address, &configuration).await?;
+        Ok((client.overview().await?, client.jobs().await?))
+    });
+    let mut out = std::io::stdout();
+    let running = |jobs: &[v1::JobStatus]| jobs.iter().filter(|j| j.end_time_ms == 0).count();
+    if json {
+        let jobmanager = match &seen {
+            Ok((overview, jobs)) => serde_json::json!({
+                "slots_total": overview.slots_total,
+                "slots_free": overview.slots_free,
+                "taskmanagers": overview.taskmanagers.len(),
+                "jobs_running": running(jobs),
+            }),
+            Err(error) => serde_json::json!({ "error": format!("{error:#}") }),
+        };
+        writeln!(out, "{}", serde_json::json!({ "processes": processes, "cluster": jobmanager }))?;
+    } else {
+        let mut table = Table::new(&["PROCESS", "PID", "STATE", "ADDRESS", "METRICS", "LOG"]);
+        for process in &processes {
+            table.row(vec![
+                process.name.clone(),
+                process.member.pid.to_string(),
+                if process.running { "running" } else { "GONE" }.to_owned(),
+                process.member.address().to_owned(),
+                process.member.metrics.clone().unwrap_or_default(),
+                folder.join(format!("{}.log", process.name)).display().to_string(),
+            ]);
+        }
+        out.write_all(table.text("").as_bytes())?;
+        match &seen {
+            Ok((overview, jobs)) => writeln!(
+                out,
+                "\n{} TaskManagers registered, {} of {} slots free, {} jobs running",
+                overview.taskmanagers.len(),
+                overview.slots_free,
+                overview.slots_total,
+                running(jobs)
+            )?,
+            Err(error) => writeln!(out, "\n{error:#}")?,
+        }
+    }
+    match gone + usize::from(seen.is_err()) {
+        0 => Ok(()),
+        problems => Err(exit::Problems(problems).into()),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ProcessStatus {
+    name: String,
+    running: bool,
+    #[serde(flatten)]
+    member: Member,
 }
 
 /// Processes that were started. Unless kept they are ended again, so that a start that fails leaves

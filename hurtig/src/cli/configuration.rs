@@ -3,33 +3,46 @@
 use std::path::PathBuf;
 
 use hurtig::{Error, ErrorKind};
-use hurtig_graph::config::{self, Configuration, Severity, keys};
+use hurtig_graph::config::{self, Configuration, Diagnostic, Severity, keys};
 
 use super::{ConfigurationArgs, RemoteArgs};
 
 /// Reads and checks the configuration. What there is to say about it goes to the log; an error in
 /// it ends the command.
 pub fn load(args: &ConfigurationArgs) -> anyhow::Result<Configuration> {
+    let (configuration, found) = read(args)?;
+    tell(&found);
+    Ok(configuration)
+}
+
+/// As [`load`]; what there is to say is given back, for [`tell`].
+pub fn read(args: &ConfigurationArgs) -> anyhow::Result<(Configuration, Vec<Diagnostic>)> {
     let file = match file(args)? {
         Some(path) => config::from_file(&path)?,
         None => Configuration::default(),
     };
     let defined = config::from_dynamic_properties(&args.define)?;
     // Checked one by one, so that a message is about what was written.
+    let mut all = Vec::new();
     for part in [&file, &defined] {
         let found = config::check(part);
-        for diagnostic in &found {
-            match diagnostic.severity {
-                Severity::Info => tracing::info!("{diagnostic}"),
-                Severity::Warning => tracing::warn!("{diagnostic}"),
-                Severity::Error => {}
-            }
-        }
         config::first_error(&found)?;
+        all.extend(found);
     }
     let merged = file.merged_with(&defined);
     config::first_error(&config::check(&merged))?;
-    Ok(merged)
+    Ok((merged, all))
+}
+
+/// Writes findings about a configuration to the log.
+pub fn tell(found: &[Diagnostic]) {
+    for diagnostic in found {
+        match diagnostic.severity {
+            Severity::Info => tracing::info!("{diagnostic}"),
+            Severity::Warning => tracing::warn!("{diagnostic}"),
+            Severity::Error => {}
+        }
+    }
 }
 
 /// The file to read: the given one, or `config.yaml` of the configuration folder if it is there.

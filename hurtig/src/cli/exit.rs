@@ -10,6 +10,22 @@ use hurtig::{Error, ErrorKind};
 #[error("ended by {0}")]
 pub struct Interrupted(pub &'static str);
 
+/// What a command was to look for was found: not an error of the command.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", if *.0 == 1 { "1 problem was found".to_owned() } else { format!("{} problems were found", .0) })]
+pub struct Problems(pub usize);
+
+/// The exit code of [`Problems`].
+const PROBLEMS: u8 = 1;
+
+/// Shows what is wrong with the arguments, or the help that was asked for.
+pub fn report_usage(error: &clap::Error) -> ExitCode {
+    // Where standard error is closed nobody can be told.
+    let _ = error.print();
+    // Arguments are configuration; clap's own code would be that of SQL that does not parse.
+    if error.use_stderr() { ExitCode::from(ErrorKind::Config.exit_code()) } else { ExitCode::SUCCESS }
+}
+
 /// Writes the error to standard error and gives the exit code of its kind.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     if is_closed_pipe(error) {
@@ -20,6 +36,10 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         let _ = writeln!(std::io::stderr(), "{error}");
         // As shells count a process that a signal ended.
         return ExitCode::from(130);
+    }
+    if error.is::<Problems>() {
+        eprintln!("{error}");
+        return ExitCode::from(PROBLEMS);
     }
     eprintln!("error: {error:#}");
     ExitCode::from(kind_of(error).exit_code())

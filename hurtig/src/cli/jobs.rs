@@ -9,7 +9,7 @@ use hurtig::v1;
 use hurtig::{Error, ErrorKind};
 use serde::Serialize;
 
-use super::{RemoteArgs, block_on, configuration, logging};
+use super::{RemoteArgs, block_on, configuration, job_text, logging};
 
 /// What to do with jobs.
 #[derive(Debug, Subcommand)]
@@ -27,6 +27,16 @@ pub enum JobsCommand {
         /// Id of the job
         id: String,
         /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Shows why a job failed or restarted, the newest failure first
+    Exceptions {
+        /// Id of the job
+        id: String,
+        /// JSON instead of text
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -64,6 +74,7 @@ pub fn run(command: JobsCommand) -> anyhow::Result<()> {
         match command {
             JobsCommand::List { json, remote } => list(&connect(&remote).await?, json).await,
             JobsCommand::Show { id, json, remote } => show(&connect(&remote).await?, &id, json).await,
+            JobsCommand::Exceptions { id, json, remote } => exceptions(&connect(&remote).await?, &id, json).await,
             JobsCommand::Cancel { id, remote } => cancel(&connect(&remote).await?, &id).await,
             JobsCommand::Submit { graph, job_id, wait, json, remote } => {
                 submit(&remote, &graph, job_id.unwrap_or_default(), wait, json).await
@@ -91,16 +102,13 @@ async fn cancel(client: &Client, id: &str) -> anyhow::Result<()> {
 }
 
 async fn list(client: &Client, json: bool) -> anyhow::Result<()> {
-    let jobs: Vec<JobView> = client.jobs().await?.into_iter().map(JobView::from).collect();
+    let jobs = client.jobs().await?;
     let mut out = std::io::stdout().lock();
     if json {
-        writeln!(out, "{}", serde_json::to_string(&jobs)?)?;
-        return Ok(());
-    }
-    writeln!(out, "{:<32}  {:<10}  {:>8}  {:>10}  NAME", "ID", "STATE", "RESTARTS", "CHECKPOINT")?;
-    for job in jobs {
-        let checkpoint = job.last_checkpoint;
-        writeln!(out, "{:<32}  {:<10}  {:>8}  {checkpoint:>10}  {}", job.job_id, job.state, job.restarts, job.name)?;
+        let views: Vec<JobView> = jobs.into_iter().map(JobView::from).collect();
+        writeln!(out, "{}", serde_json::to_string(&views)?)?;
+    } else {
+        out.write_all(job_text::list(&jobs, job_text::now_ms()).as_bytes())?;
     }
     Ok(())
 }
@@ -108,36 +116,23 @@ async fn list(client: &Client, json: bool) -> anyhow::Result<()> {
 async fn show(client: &Client, id: &str, json: bool) -> anyhow::Result<()> {
     let details = client.job(id).describe().await?;
     let mut out = std::io::stdout().lock();
-    let view = DetailsView::of(details)?;
     if json {
-        writeln!(out, "{}", serde_json::to_string(&view)?)?;
-        return Ok(());
+        writeln!(out, "{}", serde_json::to_string(&DetailsView::of(details)?)?)?;
+    } else {
+        out.write_all(job_text::show(&details, job_text::now_ms()).as_bytes())?;
     }
-    let job = &view.job;
-    writeln!(out, "job         {}  {}", job.job_id, job.name)?;
-    writeln!(out, "state       {}", job.state)?;
-    writeln!(out, "restarts    {}", job.restarts)?;
-    writeln!(out, "checkpoint  last {}, restored {}", job.last_checkpoint, job.restored_checkpoint)?;
-    if !job.waiting_for.is_empty() {
-        writeln!(out, "waiting     {}", job.waiting_for)?;
-    }
-    if !job.root_cause.is_empty() {
-        writeln!(out, "root cause  {}", job.root_cause)?;
-    }
-    for vertex in &view.vertices {
-        writeln!(out, "\n{}  (parallelism {})", vertex.name, vertex.parallelism)?;
-        writeln!(
-            out,
-            "  {:>7}  {:>7}  {:<12}  {:>6}  {:>14}  {:>14}  TASKMANAGER",
-            "SUBTASK", "ATTEMPT", "STATE", "REGION", "ROWS IN", "ROWS OUT"
-        )?;
-        for s in &vertex.subtasks {
-            writeln!(
-                out,
-                "  {:>7}  {:>7}  {:<12}  {:>6}  {:>14}  {:>14}  {}",
-                s.subtask, s.attempt, s.state, s.region, s.rows_in, s.rows_out, s.taskmanager
-            )?;
-        }
+    Ok(())
+}
+
+async fn exceptions(client: &Client, id: &str, json: bool) -> anyhow::Result<()> {
+    let details = client.job(id).describe().await?;
+    let mut out = std::io::stdout().lock();
+    if json {
+        let root_cause = details.status.map(|s| s.root_cause).unwrap_or_default();
+        let failures: Vec<FailureView> = details.failures.into_iter().rev().map(FailureView::from).collect();
+        writeln!(out, "{}", serde_json::json!({ "root_cause": root_cause, "failures": failures }))?;
+    } else {
+        out.write_all(job_text::exceptions(&details, job_text::now_ms()).as_bytes())?;
     }
     Ok(())
 }
@@ -187,6 +182,21 @@ struct JobView {
     root_cause: String,
     /// Empty: nothing.
     waiting_for: String,
+    running_since_ms: i64,
+    restored_time_ms: i64,
+    restart_due_ms: i64,
+    last_checkpoint_time_ms: i64,
+    last_checkpoint_duration_ms: u64,
+    last_checkpoint_failure: String,
+    last_checkpoint_failure_time_ms: i64,
+    pending_checkpoint: u64,
+    pending_checkpoint_since_ms: i64,
+    /// Some of the tasks that have not acknowledged it.
+    pending_checkpoint_awaits: Vec<String>,
+    /// 0: off.
+    checkpoint_interval_ms: u64,
+    checkpoint_directory: String,
+    checkpoint_directory_is_temporary: bool,
 }
 
 impl From<v1::JobStatus> for JobView {
@@ -207,6 +217,19 @@ impl From<v1::JobStatus> for JobView {
             checkpoint_uploaded_bytes: s.checkpoint_uploaded_bytes,
             root_cause: s.root_cause,
             waiting_for: s.waiting_for,
+            running_since_ms: s.running_since_ms,
+            restored_time_ms: s.restored_time_ms,
+            restart_due_ms: s.restart_due_ms,
+            last_checkpoint_time_ms: s.last_checkpoint_time_ms,
+            last_checkpoint_duration_ms: s.last_checkpoint_duration_ms,
+            last_checkpoint_failure: s.last_checkpoint_failure,
+            last_checkpoint_failure_time_ms: s.last_checkpoint_failure_time_ms,
+            pending_checkpoint: s.pending_checkpoint,
+            pending_checkpoint_since_ms: s.pending_checkpoint_since_ms,
+            pending_checkpoint_awaits: s.pending_checkpoint_awaits,
+            checkpoint_interval_ms: s.checkpoint_interval_ms,
+            checkpoint_directory: s.checkpoint_directory,
+            checkpoint_directory_is_temporary: s.checkpoint_directory_is_temporary,
         }
     }
 }
@@ -270,6 +293,31 @@ struct SubtaskView {
     backpressured_ms: u64,
     late_rows_dropped: u64,
     restore: Option<RestoreView>,
+    /// Empty: it is working.
+    blocked_on: String,
+    blocked_ms: u64,
+    /// How long the step under way takes.
+    step_ms: u64,
+    rows_in_per_second: f64,
+    rows_out_per_second: f64,
+    busy_ms_per_second: u32,
+    idle_ms_per_second: u32,
+    backpressured_ms_per_second: u32,
+    checkpoint: u64,
+    checkpoint_time_ms: i64,
+    checkpoint_bytes: u64,
+    checkpoint_uploaded_bytes: u64,
+    checkpoint_sync_us: u64,
+    checkpoint_async_ms: u64,
+    checkpoint_alignment_us: u64,
+    mailbox_size: u64,
+    mailbox_latency_us: u64,
+    input_queue_bytes: u64,
+    input_queue_limit: u64,
+    output_queue_bytes: u64,
+    output_queue_limit: u64,
+    /// When these figures came; 0: none have.
+    reported_time_ms: i64,
 }
 
 impl From<v1::SubtaskDetails> for SubtaskView {
@@ -291,6 +339,28 @@ impl From<v1::SubtaskDetails> for SubtaskView {
             backpressured_ms: s.backpressured_ms,
             late_rows_dropped: s.late_records_dropped,
             restore: s.restore.map(RestoreView::from),
+            blocked_on: s.blocked_on,
+            blocked_ms: s.blocked_ms,
+            step_ms: s.step_ms,
+            rows_in_per_second: s.records_in_per_second,
+            rows_out_per_second: s.records_out_per_second,
+            busy_ms_per_second: s.busy_ms_per_second,
+            idle_ms_per_second: s.idle_ms_per_second,
+            backpressured_ms_per_second: s.backpressured_ms_per_second,
+            checkpoint: s.checkpoint,
+            checkpoint_time_ms: s.checkpoint_time_ms,
+            checkpoint_bytes: s.checkpoint_bytes,
+            checkpoint_uploaded_bytes: s.checkpoint_uploaded_bytes,
+            checkpoint_sync_us: s.checkpoint_sync_us,
+            checkpoint_async_ms: s.checkpoint_async_ms,
+            checkpoint_alignment_us: s.checkpoint_alignment_us,
+            mailbox_size: s.mailbox_size,
+            mailbox_latency_us: s.mailbox_latency_us,
+            input_queue_bytes: s.input_queue_bytes,
+            input_queue_limit: s.input_queue_limit,
+            output_queue_bytes: s.output_queue_bytes,
+            output_queue_limit: s.output_queue_limit,
+            reported_time_ms: s.reported_time_ms,
         }
     }
 }

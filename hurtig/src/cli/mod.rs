@@ -6,6 +6,7 @@ mod configuration;
 mod demo;
 mod doctor;
 mod exit;
+mod job_text;
 mod jobs;
 mod logging;
 mod process;
@@ -15,7 +16,7 @@ mod sql;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use exit::report;
+pub use exit::{report, report_usage};
 
 /// Version and commit, as `--version` shows them.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("HURTIG_COMMIT"), ")");
@@ -24,6 +25,9 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("HURTIG_COMM
 #[derive(Debug, Parser)]
 #[command(name = "hurtig", version = VERSION, propagate_version = true, infer_subcommands = false)]
 pub struct Cli {
+    /// Format of the log on standard error [default: text]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    log_format: Option<logging::LogFormat>,
     #[command(subcommand)]
     command: Command,
 }
@@ -79,6 +83,7 @@ pub struct RemoteArgs {
 impl Cli {
     /// Runs the command.
     pub fn run(self) -> anyhow::Result<()> {
+        logging::choose(self.log_format);
         match self.command {
             Command::Sql(args) => sql::run(args),
             Command::JobManager(args) => process::run_job_manager(args),

@@ -7,6 +7,7 @@ use hurtig::server::{Extensions, JobManagerServer, ServerOptions, TaskManagerSer
 use hurtig::{Error, ErrorKind};
 use hurtig_graph::config::{Configuration, keys};
 use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_util::MetricKindMask;
 use serde::Serialize;
 
 use super::signals::interrupted;
@@ -14,6 +15,9 @@ use super::{ConfigurationArgs, configuration, logging};
 
 /// Exit code of a TaskManager with a task that cannot be cancelled.
 const EXIT_FATAL: i32 = 239;
+
+/// Figures that nobody renews any more, as those of a task that has ended, vanish after so long.
+const FORGET_METRICS: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// What both roles take.
 #[derive(Debug, Args)]
@@ -23,8 +27,8 @@ pub struct ProcessArgs {
     /// Allows ports on other interfaces than loopback without TLS and authentication
     #[arg(long)]
     insecure_network: bool,
-    /// Logs as JSON lines
-    #[arg(long)]
+    /// The same as --log-format json
+    #[arg(long, hide = true)]
     log_json: bool,
 }
 
@@ -120,9 +124,12 @@ pub fn run_task_manager(args: TaskManagerArgs) -> anyhow::Result<()> {
 }
 
 fn options(args: &ProcessArgs) -> anyhow::Result<ServerOptions> {
-    logging::install("info", args.log_json);
-    let configuration = configuration::load(&args.configuration)?;
+    let (configuration, found) = configuration::read(&args.configuration)?;
+    let json = configuration.choice(&keys::LOG_FORMAT)? == Some("JSON");
+    logging::install("info", args.log_json || json);
+    configuration::tell(&found);
     let handle = PrometheusBuilder::new()
+        .idle_timeout(MetricKindMask::GAUGE, Some(FORGET_METRICS))
         .install_recorder()
         .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot install the metrics recorder: {e}")))?;
     Ok(ServerOptions {

@@ -118,7 +118,8 @@ impl Client {
     }
 }
 
-/// A submitted job. Dropping it leaves the job running.
+/// A submitted job. Dropping it leaves the job running; one with result rows ends when nobody is
+/// attached to them for `client.heartbeat.timeout`.
 #[derive(Clone, Debug)]
 pub struct JobHandle {
     client: Client,

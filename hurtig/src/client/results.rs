@@ -22,7 +22,9 @@ use crate::runtime::OwnRuntime;
 const BUFFERED: usize = 4;
 
 /// The rows of a query as a stream of batches. Ends when the job has finished; a failed job is the
-/// last item. Works on any executor. Dropping it cancels nothing.
+/// last item. Works on any executor. Dropping it leaves the job
+/// running for `client.heartbeat.timeout`, in which [`JobHandle::results`] takes the rows over; then the job is
+/// cancelled.
 pub struct ResultStream {
     job: JobHandle,
     batches: mpsc::Receiver<Result<Batch>>,

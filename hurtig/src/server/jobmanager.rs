@@ -25,7 +25,7 @@ use crate::network;
 /// A running JobManager. Dropping it stops it; [`JobManagerServer::stop`] waits for the end.
 pub struct JobManagerServer {
     job_manager: JobManager,
-    metrics: Option<MetricsServer>,
+    metrics: Vec<MetricsServer>,
     // Last: removed when nothing uses it any more.
     _work_dir: WorkDir,
 }
@@ -43,11 +43,10 @@ impl JobManagerServer {
         let address = network::bind_address(host, &keys::JOBMANAGER_BIND_HOST, options.secured()?)?;
         let metrics = match &options.metrics {
             Some(render) => {
-                let ports = configuration.ports(&keys::METRICS_PORT)?.unwrap_or((0, 0));
-                let listener = network::listen(options.metrics_interface(address), ports, &keys::METRICS_PORT).await?;
-                Some(MetricsServer::start(listener, render.clone(), &runtime)?)
+                let interface = options.metrics_interface(address);
+                MetricsServer::start_all(configuration, interface, "jobmanager", render, &runtime).await?
             }
-            None => None,
+            None => Vec::new(),
         };
         let resource_id = configuration.text(&keys::JOBMANAGER_RESOURCE_ID);
         let work_dir = WorkDir::create(configuration, &keys::JOBMANAGER_WORKING_DIR, "jm", resource_id)?;
@@ -76,7 +75,7 @@ impl JobManagerServer {
 
     /// Where metrics are served.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref().map(MetricsServer::address)
+        self.metrics.first().map(MetricsServer::address)
     }
 
     /// Closes all streams and frees ports and files.

@@ -16,7 +16,7 @@ use crate::network;
 /// A running TaskManager. Dropping it stops it; [`TaskManagerServer::stop`] waits for the end.
 pub struct TaskManagerServer {
     task_manager: TaskManager,
-    metrics: Option<MetricsServer>,
+    metrics: Vec<MetricsServer>,
     jobmanager: String,
     // Last: removed when nothing uses it any more.
     _work_dir: WorkDir,
@@ -35,11 +35,10 @@ impl TaskManagerServer {
         let address = network::bind_address(host, &keys::TASKMANAGER_BIND_HOST, options.secured()?)?;
         let metrics = match &options.metrics {
             Some(render) => {
-                let ports = configuration.ports(&keys::METRICS_PORT)?.unwrap_or((0, 0));
-                let listener = network::listen(options.metrics_interface(address), ports, &keys::METRICS_PORT).await?;
-                Some(MetricsServer::start(listener, render.clone(), &runtime)?)
+                let interface = options.metrics_interface(address);
+                MetricsServer::start_all(configuration, interface, "taskmanager", render, &runtime).await?
             }
-            None => None,
+            None => Vec::new(),
         };
         let resource_id = configuration.text(&keys::TASKMANAGER_RESOURCE_ID);
         let work_dir = WorkDir::create(configuration, &keys::TASKMANAGER_WORKING_DIR, "tm", resource_id)?;
@@ -48,7 +47,7 @@ impl TaskManagerServer {
         if !configuration.is_set(&keys::TASKMANAGER_HOST) {
             config.host = address.to_string();
         }
-        config.metrics_address = metrics.as_ref().map(|m| m.address().to_string()).unwrap_or_default();
+        config.metrics_address = metrics.first().map(|m| m.address().to_string()).unwrap_or_default();
         if let Some(on_fatal) = &options.on_fatal {
             config.on_fatal = Arc::clone(on_fatal);
         }
@@ -70,7 +69,7 @@ impl TaskManagerServer {
 
     /// Where metrics are served.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref().map(MetricsServer::address)
+        self.metrics.first().map(MetricsServer::address)
     }
 
     /// Waits until it has ended by itself and says why.

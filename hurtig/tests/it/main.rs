@@ -12,6 +12,7 @@ mod exchange;
 mod harness;
 mod incremental;
 mod kill;
+mod operations;
 mod region;
 mod sql_command;
 mod stall;

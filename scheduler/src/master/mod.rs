@@ -141,6 +141,7 @@ impl Master {
 
     fn job(&mut self, id: &JobId, event: JobEvent, now: i64) {
         let Some(job) = self.jobs.get_mut(id) else { return };
+        let _entered = tracing::info_span!("job", job = id.as_str()).entered();
         let was_terminal = job.state().is_terminal();
         let free = self.pool.free();
         let actions = job.handle(event, now, &mut self.pool);
