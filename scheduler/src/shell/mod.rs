@@ -220,6 +220,8 @@ fn with_pings(server: Server, configuration: &Configuration) -> Result<Server> {
     if interval == 0 || timeout == 0 {
         return Ok(server);
     }
+    // TaskManagers use the same port, and heartbeats decide about them.
+    let timeout = timeout.max(crate::settings::duration(configuration, &keys::HEARTBEAT_TIMEOUT)?);
     let ms = |ms| Some(Duration::from_millis(ms));
     Ok(server.http2_keepalive_interval(ms(interval)).http2_keepalive_timeout(ms(timeout)))
 }
