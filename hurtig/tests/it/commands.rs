@@ -149,7 +149,7 @@ fn logs_are_json_lines_if_that_is_asked_for() {
     let log = process.logged();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let warning = lines.iter().find(|line| line["level"] == "WARN").unwrap_or_else(|| panic!("{log}"));
-    assert!(warning["fields"]["message"].as_str().unwrap().contains("write restart-strategy.type"), "{warning}");
+    assert!(warning["message"].as_str().unwrap().contains("write restart-strategy.type"), "{warning}");
 }
 
 fn scrape(process: &Value) -> String {
