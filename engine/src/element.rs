@@ -2,6 +2,8 @@
 
 use crate::batch::Batch;
 
+pub use hurtig_proto::internal::v1::StopMode;
+
 /// The watermark that ends event time.
 pub const MAX_WATERMARK: i64 = i64::MAX;
 /// No watermark yet.
@@ -16,6 +18,8 @@ pub struct Barrier {
     pub timestamp_ms: i64,
     /// `Some(folder)` for a savepoint.
     pub savepoint: Option<String>,
+    /// Whether the job is stopped with it.
+    pub stop: StopMode,
 }
 
 /// An element of a channel.

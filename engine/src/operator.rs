@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicU64;
 use hurtig_graph::RowSchema;
 use hurtig_graph::config::Configuration;
 use hurtig_graph::ids::AttemptId;
-use hurtig_state::backend::{FrozenCell, KeyedBackend};
+use hurtig_state::backend::{CellDeclaration, FrozenCell, KeyedBackend};
 use hurtig_state::storage::ObjectStores;
 
 use crate::batch::Batch;
@@ -151,6 +151,12 @@ pub struct OperatorSnapshot {
 pub trait Operator: Send {
     /// Called once, before anything else. `context` stays valid for the operator's life.
     fn open(&mut self, context: OperatorContext) -> Result<()>;
+
+    /// The keyed state that the operator will register, as far as it is known before it is opened. A
+    /// job that starts from a savepoint is compared by it before anything runs.
+    fn state_cells(&self) -> Vec<CellDeclaration> {
+        Vec::new()
+    }
 
     /// Takes a batch of input `port`.
     fn process(&mut self, port: usize, batch: Batch, out: &mut dyn Collector) -> Result<Flow>;

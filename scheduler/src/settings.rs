@@ -49,6 +49,19 @@ pub struct CheckpointSettings {
     pub after_tasks_finish: bool,
     /// Where savepoints go by default.
     pub savepoint_folder: Option<String>,
+    /// What the job starts from.
+    pub start: Option<StartFrom>,
+}
+
+/// What a job starts from (`execution.state-recovery.*`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartFrom {
+    /// URI of a savepoint's or checkpoint's folder or metadata object.
+    pub path: String,
+    /// The job takes its files over.
+    pub claim: bool,
+    /// State that no operator of the job claims is dropped.
+    pub ignore_unclaimed: bool,
 }
 
 /// `execution.checkpointing.externalized-checkpoint-retention`
@@ -145,7 +158,21 @@ impl CheckpointSettings {
             retention,
             after_tasks_finish: configuration.bool(&keys::CHECKPOINTING_AFTER_TASKS_FINISH)?.unwrap_or(true),
             savepoint_folder: configuration.text(&keys::CHECKPOINTING_SAVEPOINT_DIRECTORY).map(str::to_owned),
+            start: StartFrom::read(configuration)?,
         })
+    }
+}
+
+impl StartFrom {
+    fn read(configuration: &Configuration) -> Result<Option<Self>, GraphError> {
+        let Some(path) = configuration.text(&keys::RECOVERY_PATH).map(str::trim).filter(|path| !path.is_empty()) else {
+            return Ok(None);
+        };
+        Ok(Some(StartFrom {
+            path: path.to_owned(),
+            claim: configuration.choice(&keys::RECOVERY_CLAIM_MODE)? == Some("CLAIM"),
+            ignore_unclaimed: configuration.bool(&keys::RECOVERY_IGNORE_UNCLAIMED)?.unwrap_or(false),
+        }))
     }
 }
 

@@ -225,7 +225,8 @@ fn elements_cross_processes_in_order() {
     let producer = pair.network.open(&pair.address, key("e", 0, 0));
     let kinds = Batch::new(numbers(1..3).records().clone(), Some(vec![1, 2].into()));
     send(&producer, &kinds);
-    let barrier = Barrier { checkpoint: 9, timestamp_ms: 3, savepoint: Some("file:///s".into()) };
+    let stop = crate::element::StopMode::Drain;
+    let barrier = Barrier { checkpoint: 9, timestamp_ms: 3, savepoint: Some("file:///s".into()), stop };
     for element in [
         StreamElement::Watermark(-5),
         StreamElement::Idle,

@@ -420,15 +420,25 @@ pub(super) fn write_changes(mut changes: Vec<Change>, writer: &mut dyn StateWrit
     Ok(())
 }
 
-impl Operator for GroupAggregate {
-    fn open(&mut self, context: OperatorContext) -> Result<()> {
-        let declaration = CellDeclaration {
+impl GroupAggregate {
+    fn cell(&self) -> CellDeclaration {
+        CellDeclaration {
             name: "groups".into(),
             kind: CellKind::Point,
             key_schema: self.plan.key_schema(),
             value_schema: self.plan.value_schema(),
             schema_version: VALUE_SCHEMA,
-        };
+        }
+    }
+}
+
+impl Operator for GroupAggregate {
+    fn state_cells(&self) -> Vec<CellDeclaration> {
+        vec![self.cell()]
+    }
+
+    fn open(&mut self, context: OperatorContext) -> Result<()> {
+        let declaration = self.cell();
         let table = context.keyed.register(&context.uid, &declaration)?;
         let address = CellAddress { table, max_parallelism: context.keyed.max_parallelism() };
         let complete = !context.keyed.restored();

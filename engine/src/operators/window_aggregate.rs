@@ -325,15 +325,25 @@ impl WindowAggregate {
     }
 }
 
-impl Operator for WindowAggregate {
-    fn open(&mut self, context: OperatorContext) -> Result<()> {
-        let declaration = CellDeclaration {
+impl WindowAggregate {
+    fn cell(&self) -> CellDeclaration {
+        CellDeclaration {
             name: "windows".into(),
             kind: CellKind::Time,
             key_schema: self.plan.key_schema(),
             value_schema: self.plan.value_schema(),
             schema_version: VALUE_SCHEMA,
-        };
+        }
+    }
+}
+
+impl Operator for WindowAggregate {
+    fn state_cells(&self) -> Vec<CellDeclaration> {
+        vec![self.cell()]
+    }
+
+    fn open(&mut self, context: OperatorContext) -> Result<()> {
+        let declaration = self.cell();
         self.state = Some(WindowState::open(context.keyed, &context.uid, &declaration)?);
         self.watermark = context.restored.watermark_ms.unwrap_or(MIN_WATERMARK);
         self.counters = Some(context.counters);

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     fn barrier(checkpoint: u64) -> Barrier {
-        Barrier { checkpoint, timestamp_ms: 0, savepoint: None }
+        Barrier { checkpoint, timestamp_ms: 0, savepoint: None, stop: crate::element::StopMode::None }
     }
 
     fn completed(verdict: &Verdict) -> Option<u64> {

@@ -11,11 +11,15 @@ use super::slot::SlotRunner;
 use super::testing::*;
 use super::{BlockReason, Outcome, Step, TaskMessage};
 use crate::batch::Batch;
-use crate::element::{Barrier, StreamElement};
+use crate::element::{Barrier, StopMode, StreamElement};
 use crate::exchange::channel::{Channel, ChannelFailure, Payload};
 
 fn barrier(checkpoint: u64) -> Barrier {
-    Barrier { checkpoint, timestamp_ms: 0, savepoint: None }
+    Barrier { checkpoint, timestamp_ms: 0, savepoint: None, stop: StopMode::None }
+}
+
+fn stop_barrier(checkpoint: u64, stop: StopMode) -> Barrier {
+    Barrier { savepoint: Some("memory://savepoints/one".into()), stop, ..barrier(checkpoint) }
 }
 
 fn put(channel: &Channel, v: &[i64]) {
@@ -156,6 +160,7 @@ fn the_end_without_checkpoints() {
     let mut built = harness.task("sum", 0, vec![operator(Sum::default())], &[(0, a.clone())], outputs);
     a.put(Payload::Element(StreamElement::Data(rows(&[(1, 2), (2, 5), (1, 3)]))), 48);
     a.put_control(StreamElement::EndOfData { drain: true });
+    a.put_control(StreamElement::EndOfPartition);
     let Step::Ended(outcome) = step(&mut built.task) else { panic!("not ended") };
     built.task.end(&outcome);
     let elements = drain(&out);
@@ -171,8 +176,69 @@ fn stopping_without_drain_neither_ends_time_nor_finishes() {
     let mut built = harness.task("sum", 0, vec![operator(Sum::default())], &[(0, a.clone())], outputs);
     put(&a, &[1]);
     a.put_control(StreamElement::EndOfData { drain: false });
+    a.put_control(StreamElement::EndOfPartition);
     assert_eq!(step(&mut built.task), Step::Ended(Outcome::Finished));
     assert_eq!(shown(&drain(&out)), ["EOD", "EndOfPartition"]);
+}
+
+/// A sink whose job is stopped with savepoint 3: it has taken its snapshot, and a row waits behind it.
+fn stopped_sink(checkpointing: bool) -> (Built, Arc<Channel>, Arc<Mutex<Vec<(i64, i64)>>>) {
+    let harness = Harness { checkpointing, ..Harness::default() };
+    let a = channel("in", 0, 0);
+    let committed = Arc::new(Mutex::new(Vec::new()));
+    let sink = operator(CommitSink::new(&committed, true));
+    let mut built = harness.task("sink", 0, vec![sink], &[(0, a.clone())], vec![]);
+    put(&a, &[1]);
+    a.put_control(StreamElement::Barrier(stop_barrier(3, StopMode::Suspend)));
+    put(&a, &[2]);
+    let waits = Step::Blocked { reason: BlockReason::FinalCheckpoint, until_ms: None };
+    assert_eq!(step(&mut built.task), waits);
+    assert!(built.recorder.has(&Event::Ack(3)) && committed.lock().is_empty());
+    assert!(!a.is_empty(), "it takes nothing more");
+    (built, a, committed)
+}
+
+#[test]
+fn a_task_that_is_stopped_with_a_savepoint_commits_it_and_ends() {
+    for checkpointing in [true, false] {
+        let (mut built, _, committed) = stopped_sink(checkpointing);
+        built.handle.send(TaskMessage::Complete(3));
+        assert_eq!(step(&mut built.task), Step::Ended(Outcome::Finished));
+        assert_eq!(*committed.lock(), [(0, 1)]);
+    }
+}
+
+#[test]
+fn a_task_goes_on_when_the_savepoint_that_it_was_stopped_with_fails() {
+    let (mut built, a, committed) = stopped_sink(true);
+    built.handle.send(TaskMessage::Aborted(3));
+    assert_eq!(step(&mut built.task), input_blocked());
+    assert!(a.is_empty());
+    a.put_control(StreamElement::Barrier(barrier(4)));
+    assert_eq!(step(&mut built.task), input_blocked());
+    built.handle.send(TaskMessage::Complete(4));
+    assert_eq!(step(&mut built.task), input_blocked());
+    assert_eq!(*committed.lock(), [(0, 1), (0, 2)]);
+}
+
+#[test]
+fn a_source_ends_event_time_before_a_draining_savepoint_and_not_before_another() {
+    for (stop, expected) in [(StopMode::Suspend, vec!["B7"]), (StopMode::Drain, vec!["W(max)", "EOD", "B7"])] {
+        let harness = Harness { checkpointing: true, ..Harness::default() };
+        let out = channel("out", 0, 0);
+        let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
+        let members = vec![source(Numbers::new(0, 1_000_000, 1, 10))];
+        let mut built = harness.task("source", 0, members, &[], outputs);
+        let _ = built.task.step(3);
+        built.handle.send(TaskMessage::Trigger(stop_barrier(7, stop)));
+        while built.task.step(1) == Step::Progress {}
+        let mut shown = shown(&drain(&out));
+        shown.retain(|element| !element.starts_with('['));
+        assert_eq!(shown, expected, "{stop:?}");
+        assert_eq!(step(&mut built.task), Step::Blocked { reason: BlockReason::FinalCheckpoint, until_ms: None });
+        built.handle.send(TaskMessage::Complete(7));
+        assert_eq!(step(&mut built.task), Step::Ended(Outcome::Finished));
+    }
 }
 
 #[test]
@@ -358,6 +424,7 @@ fn timers_fire_by_the_clock_and_work_in_flight_is_waited_for() {
     assert_eq!(rest(&mut runner), (None, vec!["[1105]".to_owned()]));
     put(&a, &[1]);
     a.put_control(StreamElement::EndOfData { drain: true });
+    a.put_control(StreamElement::EndOfPartition);
     assert_eq!(rest(&mut runner).1, ["W(max)", "EOD"], "it does not end before its work has");
     assert_eq!(runner.blocked().next().unwrap().1, Some(BlockReason::Operator));
     let job: crate::executor::Job = work.lock().take().unwrap();

@@ -312,6 +312,7 @@ impl Core {
         let barrier = Barrier {
             checkpoint: trigger.checkpoint_id,
             timestamp_ms: trigger.timestamp_ms,
+            stop: trigger.stop(),
             savepoint: trigger.savepoint.then_some(trigger.target),
         };
         let refusal = match attempt_of(Some(&attempt)).ok().as_ref().and_then(|a| {

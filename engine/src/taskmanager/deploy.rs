@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hurtig_graph::RowSchema;
 use hurtig_graph::config::{Configuration, keys};
 use hurtig_graph::ids::AttemptId;
+use hurtig_graph::job::state_kind;
 use hurtig_graph::key_groups::key_group_range;
 use hurtig_proto::internal::v1 as internal;
 use hurtig_proto::v1;
@@ -295,7 +296,7 @@ fn build_members(
         };
         members.push(MemberSpec {
             uid: operator.uid.clone(),
-            kind: kind_name(operator).to_owned(),
+            kind: state_kind(operator).to_owned(),
             member,
             context,
             woken,
@@ -329,22 +330,5 @@ fn row_schema(schema: Option<&v1::Schema>) -> Result<RowSchema> {
     match schema {
         Some(schema) => Ok(RowSchema::from_proto(schema)?),
         None => Err(EngineError::Validation("the deployment lacks a schema".into())),
-    }
-}
-
-/// The kind of an operator as it is written into snapshots.
-pub fn kind_name(operator: &v1::Operator) -> &str {
-    use v1::operator::Kind;
-    match &operator.kind {
-        Some(Kind::Source(_)) => "source",
-        Some(Kind::Calc(_)) => "calc",
-        Some(Kind::Watermark(_)) => "watermark",
-        Some(Kind::GroupAggregate(_)) => "group-aggregate",
-        Some(Kind::WindowAggregate(_)) => "window-aggregate",
-        Some(Kind::WindowTableFunction(_)) => "window-table-function",
-        Some(Kind::Sink(_)) => "sink",
-        Some(Kind::Custom(custom)) => &custom.factory,
-        Some(Kind::Union(_)) => "union",
-        None => "",
     }
 }

@@ -388,8 +388,7 @@ fn trigger(checkpoint: u64, number: u32) -> ToTm {
         attempt: Some(attempt("source", 0, number)),
         checkpoint_id: checkpoint,
         timestamp_ms: 0,
-        savepoint: false,
-        target: String::new(),
+        ..Default::default()
     })
 }
 

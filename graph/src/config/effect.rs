@@ -15,8 +15,6 @@ const WITHOUT_EFFECT: &[&ConfigOption] = &[
     &keys::CHECKPOINTING_ALIGNED_TIMEOUT,
     &keys::CHECKPOINTING_LOCAL_BACKUP_DIRS,
     &keys::CHECKPOINTING_DATA_INLINE_THRESHOLD,
-    &keys::RECOVERY_CLAIM_MODE,
-    &keys::RECOVERY_IGNORE_UNCLAIMED,
     &keys::SLOT_IDLE_TIMEOUT,
     &keys::REST_ADDRESS,
     &keys::REST_PORT,
@@ -50,7 +48,6 @@ const WITHOUT_EFFECT: &[&ConfigOption] = &[
     &keys::RESULT_MODE,
     &keys::MAX_TABLE_RESULT_ROWS,
     &keys::TASKMANAGER_RPC_PORT,
-    &keys::RECOVERY_PATH,
     &keys::HA_TYPE,
     &keys::SSL_KEYSTORE_PASSWORD,
     &keys::SSL_KEY_PASSWORD,
@@ -64,7 +61,6 @@ const REFUSED: &[(ConfigOption, &[&str], &str)] = &[
     (keys::SQL_DIALECT, &["default"], "only the default dialect is supported"),
     (keys::TYPE_LENGTH_ENFORCER, &["IGNORE"], "lengths are not enforced at sinks yet: set IGNORE, or CAST"),
     (keys::UPSERT_MATERIALIZE, &["AUTO", "NONE"], "the operator that orders changes before sinks is not built yet"),
-    (keys::RECOVERY_PATH, &[""], "starting a job from a savepoint is not supported yet"),
     (keys::HA_TYPE, &["NONE"], "high availability is not supported yet: set NONE"),
 ];
 

@@ -33,6 +33,7 @@ pub(super) fn chain(draft: Draft, chaining: bool) -> (Vec<PlanVertex>, Vec<PlanE
             name: operator.name.clone(),
             parallelism: node.parallelism,
             max_parallelism: node.max_parallelism,
+            max_parallelism_set: node.max_parallelism_set,
             slot_sharing_group: node.slot_sharing_group.clone(),
             is_source: matches!(node.kind(), Kind::Source(_)),
             operators: vec![operator],

@@ -105,6 +105,22 @@ fn kind_name(kind: &Kind) -> &'static str {
     }
 }
 
+/// The kind of an operator as it is written into snapshots, never to be changed.
+pub fn state_kind(operator: &v1::Operator) -> &str {
+    match &operator.kind {
+        Some(Kind::Source(_)) => "source",
+        Some(Kind::Calc(_)) => "calc",
+        Some(Kind::Watermark(_)) => "watermark",
+        Some(Kind::GroupAggregate(_)) => "group-aggregate",
+        Some(Kind::WindowAggregate(_)) => "window-aggregate",
+        Some(Kind::WindowTableFunction(_)) => "window-table-function",
+        Some(Kind::Sink(_)) => "sink",
+        Some(Kind::Custom(custom)) => &custom.factory,
+        Some(Kind::Union(_)) => "union",
+        None => "",
+    }
+}
+
 /// A name for people, for an operator that has none.
 pub(super) fn display_name(operator: &v1::Operator) -> String {
     if !operator.name.is_empty() {

@@ -18,6 +18,7 @@ mod wiring;
 
 use hurtig_proto::v1;
 
+pub use identity::state_kind;
 pub use wiring::{consumers_of, is_all_to_all, producers_of};
 
 use crate::config::{Configuration, keys};
@@ -66,6 +67,8 @@ pub struct PlanVertex {
     pub parallelism: u32,
     /// Number of key groups.
     pub max_parallelism: u32,
+    /// The user chose it; else state that is restored may bring another.
+    pub max_parallelism_set: bool,
     /// Slots are shared within a group.
     pub slot_sharing_group: String,
     /// Head first. Uid, name, output schema and changelog mode are set, expressions are typed.

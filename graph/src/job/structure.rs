@@ -29,6 +29,7 @@ pub(super) struct Node {
     pub operator: v1::Operator,
     pub parallelism: u32,
     pub max_parallelism: u32,
+    pub max_parallelism_set: bool,
     pub slot_sharing_group: String,
     /// Positions of the links into it, by port.
     pub inputs: Vec<usize>,
@@ -244,13 +245,14 @@ fn node(vertex: &v1::Vertex, path: String, configuration: &Configuration) -> Res
         let reason = format!("{parallelism} is more than {MAX_PARALLELISM_LIMIT}");
         return Err(GraphError::at(format!("{path}.parallelism"), reason));
     }
-    let max_parallelism = max_parallelism(vertex, parallelism, &path, configuration)?;
+    let (max_parallelism, max_parallelism_set) = max_parallelism(vertex, parallelism, &path, configuration)?;
     Ok(Node {
         path,
         id: vertex.id.clone(),
         operator,
         parallelism,
         max_parallelism,
+        max_parallelism_set,
         slot_sharing_group: vertex.slot_sharing_group.clone(),
         inputs: Vec::new(),
         outputs: Vec::new(),
@@ -275,10 +277,10 @@ fn max_parallelism(
     parallelism: u32,
     path: &str,
     configuration: &Configuration,
-) -> Result<u32, GraphError> {
+) -> Result<(u32, bool), GraphError> {
     let key = keys::MAX_PARALLELISM.key;
     let (max, what) = match (vertex.max_parallelism, configuration.int(&keys::MAX_PARALLELISM)?.unwrap_or(-1)) {
-        (0, -1) => return Ok(default_max_parallelism(parallelism)),
+        (0, -1) => return Ok((default_max_parallelism(parallelism), false)),
         (0, set) => (u32::try_from(set).unwrap_or(0), format!("the max parallelism {set} of {key}")),
         (set, _) => (set, format!("the max parallelism {set}")),
     };
@@ -289,5 +291,5 @@ fn max_parallelism(
     if max < parallelism {
         return Err(GraphError::at(path, format!("{what} is below the parallelism {parallelism}")));
     }
-    Ok(max)
+    Ok((max, true))
 }

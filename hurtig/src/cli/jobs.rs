@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::Subcommand;
-use hurtig::client::Client;
+use clap::{Args, Subcommand};
+use hurtig::client::{Client, StartFrom};
 use hurtig::v1;
 use hurtig::{Error, ErrorKind};
 use serde::Serialize;
 
+use super::savepoints::{print_path, trigger};
 use super::{RemoteArgs, block_on, configuration, job_text, logging};
 
 /// What to do with jobs.
@@ -49,6 +50,35 @@ pub enum JobsCommand {
         #[command(flatten)]
         remote: RemoteArgs,
     },
+    /// Stops a job with a savepoint from which it can go on later
+    Stop {
+        /// Id of the job
+        id: String,
+        /// Ends event time before, so that all windows fire: for a job that is not to go on
+        #[arg(long)]
+        drain: bool,
+        /// Folder that the savepoint's folder goes into; without it execution.checkpointing.savepoint-dir
+        #[arg(long, value_name = "DIR")]
+        savepoint_path: Option<String>,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Takes a savepoint of a job, which runs on
+    Savepoint {
+        /// Id of the job
+        id: String,
+        /// Folder that the savepoint's folder goes into; without it execution.checkpointing.savepoint-dir
+        #[arg(long, value_name = "DIR")]
+        target: Option<String>,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
     /// Starts a job from a job graph in JSON
     Submit {
         /// The file; '-' for standard input
@@ -56,6 +86,8 @@ pub enum JobsCommand {
         /// Id for the job (32 hex digits): submitting again gives the same job
         #[arg(long)]
         job_id: Option<String>,
+        #[command(flatten)]
+        start: StartArgs,
         /// Waits until the job has ended
         #[arg(long)]
         wait: bool,
@@ -67,6 +99,20 @@ pub enum JobsCommand {
     },
 }
 
+/// What a submitted job starts from.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// Starts from a savepoint or retained checkpoint: its folder or _metadata object
+    #[arg(long, value_name = "PATH")]
+    from_savepoint: Option<String>,
+    /// Whether the job takes over the files that it starts from, and deletes them when it needs them no more
+    #[arg(long, value_name = "NO_CLAIM|CLAIM", requires = "from_savepoint", default_value = "NO_CLAIM")]
+    claim_mode: String,
+    /// Drops state of operators that the job does not have
+    #[arg(long, requires = "from_savepoint")]
+    allow_non_restored_state: bool,
+}
+
 /// Runs the command.
 pub fn run(command: JobsCommand) -> anyhow::Result<()> {
     logging::install(logging::QUIET, false);
@@ -76,8 +122,15 @@ pub fn run(command: JobsCommand) -> anyhow::Result<()> {
             JobsCommand::Show { id, json, remote } => show(&connect(&remote).await?, &id, json).await,
             JobsCommand::Exceptions { id, json, remote } => exceptions(&connect(&remote).await?, &id, json).await,
             JobsCommand::Cancel { id, remote } => cancel(&connect(&remote).await?, &id).await,
-            JobsCommand::Submit { graph, job_id, wait, json, remote } => {
-                submit(&remote, &graph, job_id.unwrap_or_default(), wait, json).await
+            JobsCommand::Stop { id, drain, savepoint_path, json, remote } => {
+                let path = connect(&remote).await?.job(&id).stop(&savepoint_path.unwrap_or_default(), drain).await?;
+                print_path(&id, &path, json)
+            }
+            JobsCommand::Savepoint { id, target, json, remote } => {
+                trigger(&remote, &id, &target.unwrap_or_default(), json).await
+            }
+            JobsCommand::Submit { graph, job_id, start, wait, json, remote } => {
+                submit(&remote, &graph, job_id.unwrap_or_default(), &start, wait, json).await
             }
         }
     })
@@ -141,13 +194,26 @@ async fn submit(
     remote: &RemoteArgs,
     path: &std::path::Path,
     job_id: String,
+    start: &StartArgs,
     wait: bool,
     json: bool,
 ) -> anyhow::Result<()> {
     let shown = path.display().to_string();
     let text = if shown == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
     let text = text.map_err(|e| Error::new(ErrorKind::Config, format!("cannot read the job graph {shown}: {e}")))?;
-    let graph = hurtig::graph_json::from_json(&text, &shown)?;
+    let mut graph = hurtig::graph_json::from_json(&text, &shown)?;
+    if let Some(path) = &start.from_savepoint {
+        let claim = match start.claim_mode.to_ascii_uppercase().as_str() {
+            "NO_CLAIM" => false,
+            "CLAIM" => true,
+            other => {
+                let message = format!("--claim-mode '{other}' is neither NO_CLAIM nor CLAIM");
+                return Err(Error::new(ErrorKind::Config, message).into());
+            }
+        };
+        let allow_non_restored_state = start.allow_non_restored_state;
+        StartFrom { path: path.clone(), claim, allow_non_restored_state }.apply(&mut graph);
+    }
     let job = connect(remote).await?.submit_as(job_id, graph).await?;
     let mut out = std::io::stdout();
     if !wait {

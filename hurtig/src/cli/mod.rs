@@ -11,6 +11,7 @@ mod jobs;
 mod logging;
 mod process;
 mod resources;
+mod savepoints;
 mod signals;
 mod sql;
 
@@ -45,9 +46,12 @@ enum Command {
     /// Starts and stops a cluster of processes on this machine
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
-    /// Lists, shows, submits and cancels jobs
+    /// Lists, shows, submits, stops and cancels jobs
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Takes, lists, shows and deletes savepoints
+    #[command(subcommand)]
+    Savepoints(savepoints::SavepointsCommand),
     /// Runs a script with a live view of its last query
     Demo(demo::DemoArgs),
     /// Measures throughput
@@ -90,6 +94,7 @@ impl Cli {
             Command::TaskManager(args) => process::run_task_manager(args),
             Command::Cluster(command) => cluster::run(command),
             Command::Jobs(command) => jobs::run(command),
+            Command::Savepoints(command) => savepoints::run(command),
             Command::Demo(args) => demo::run(args),
             Command::Bench(command) => bench::run(command),
             Command::Doctor(args) => doctor::run(args),

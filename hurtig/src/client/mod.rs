@@ -6,7 +6,7 @@ mod results;
 use std::sync::Arc;
 
 use hurtig_graph::ErrorKind;
-use hurtig_graph::config::{Configuration, TlsFiles};
+use hurtig_graph::config::{ConfigOption, Configuration, TlsFiles, keys};
 use hurtig_proto::v1;
 use hurtig_proto::v1::job_service_client::JobServiceClient;
 use tonic::transport::Channel;
@@ -98,6 +98,15 @@ impl Client {
         Ok(JobHandle { client: self.clone(), id: response.await?.job_id })
     }
 
+    /// Starts a job from a savepoint or retained checkpoint.
+    ///
+    /// # Errors
+    /// As [`Client::submit`], or why the job cannot start from it.
+    pub async fn submit_from(&self, start: &StartFrom, mut graph: v1::JobGraph) -> Result<JobHandle> {
+        start.apply(&mut graph);
+        self.submit(graph).await
+    }
+
     /// The job of this id.
     pub fn job(&self, id: impl Into<String>) -> JobHandle {
         JobHandle { client: self.clone(), id: id.into() }
@@ -115,6 +124,32 @@ impl Client {
         let mut service = self.service.clone();
         let call = async move { Ok(service.cluster_overview(v1::ClusterOverviewRequest {}).await?.into_inner()) };
         self.runtime.run(call).await
+    }
+}
+
+/// What a job starts from: the settings `execution.state-recovery.*` of its graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartFrom {
+    /// Folder or `_metadata` object of a savepoint or retained checkpoint.
+    pub path: String,
+    /// The job takes over the files, and deletes them when it needs them no more.
+    pub claim: bool,
+    /// State of operators that the job does not have is dropped; else it is refused.
+    pub allow_non_restored_state: bool,
+}
+
+impl StartFrom {
+    /// A job that restores what is at `path` and leaves it as it is.
+    pub fn path(path: impl Into<String>) -> StartFrom {
+        StartFrom { path: path.into(), claim: false, allow_non_restored_state: false }
+    }
+
+    /// Makes the job of `graph` start from this.
+    pub fn apply(&self, graph: &mut v1::JobGraph) {
+        let mut set = |option: &ConfigOption, value: String| graph.configuration.insert(option.key.to_owned(), value);
+        set(&keys::RECOVERY_PATH, self.path.clone());
+        set(&keys::RECOVERY_CLAIM_MODE, if self.claim { "CLAIM" } else { "NO_CLAIM" }.to_owned());
+        set(&keys::RECOVERY_IGNORE_UNCLAIMED, self.allow_non_restored_state.to_string());
     }
 }
 
@@ -189,6 +224,18 @@ impl JobHandle {
         let mut service = self.client.service.clone();
         let request = v1::TriggerSavepointRequest { job_id: self.id.clone(), target: target.to_owned() };
         self.client.runtime.run(async move { Ok(service.trigger_savepoint(request).await?.into_inner().path) }).await
+    }
+
+    /// Ends the job with a savepoint into `target` (empty: the configured folder) and gives its path once
+    /// all tasks have ended. With `drain`, event time ends before it.
+    ///
+    /// # Errors
+    /// The savepoint fails, and the job runs on; or a task failed before it had committed what belongs to
+    /// the savepoint.
+    pub async fn stop(&self, target: &str, drain: bool) -> Result<String> {
+        let mut service = self.client.service.clone();
+        let request = v1::StopJobRequest { job_id: self.id.clone(), drain, target: target.to_owned() };
+        self.client.runtime.run(async move { Ok(service.stop_job(request).await?.into_inner().path) }).await
     }
 
     /// The rows of a job whose sink is "collect". There is one reader.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hurtig_connectors::Connectors;
 use hurtig_graph::config::{Configuration, keys};
 use hurtig_graph::ids::JobId;
-use hurtig_graph::job::ExprResolver;
+use hurtig_graph::job::{ExprResolver, JobPlan};
 use hurtig_scheduler::shell::{JobManagerServices, SqlHandler, SqlPlan, StorageFactory};
 use hurtig_scheduler::storage::CheckpointStorage;
 use hurtig_scheduler::{JobManager, JobManagerConfig, SchedulerError};
@@ -16,6 +16,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 
 use super::ServerOptions;
+use super::declarations::declarations;
 use super::storage::JobStorage;
 use super::work_dir::WorkDir;
 use crate::error::{Error, Result};
@@ -87,6 +88,7 @@ impl JobManagerServer {
 fn services(options: &ServerOptions, runtime: &tokio::runtime::Handle) -> JobManagerServices {
     let connectors = Arc::new(options.extensions.connectors.clone());
     let functions = Arc::new(options.extensions.functions.clone());
+    let registry = options.extensions.registry();
     let runtime = runtime.clone();
     let storage: StorageFactory = Arc::new(move |job: &JobId, folder: &str, configuration: &Configuration| {
         let stores = Arc::new(ObjectStores::new(configuration.clone(), Some(runtime.clone())));
@@ -96,6 +98,7 @@ fn services(options: &ServerOptions, runtime: &tokio::runtime::Handle) -> JobMan
         catalog: connectors.clone(),
         resolver: Arc::new(SqlResolver::new(functions.clone())) as Arc<dyn ExprResolver>,
         storage,
+        declarations: Some(Arc::new(move |plan: &JobPlan| declarations(plan, &registry))),
         sql: Some(Arc::new(Scripts { connectors, functions })),
         routes: Some(Box::new(add_services)),
     }

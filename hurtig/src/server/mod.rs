@@ -1,6 +1,7 @@
 //! The two roles of a cluster: [`JobManagerServer`] and [`TaskManagerServer`]. Processes run one of
 //! them, an embedded cluster several in one process, over loopback.
 
+mod declarations;
 mod jobmanager;
 mod storage;
 mod taskmanager;

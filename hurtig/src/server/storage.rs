@@ -3,9 +3,10 @@
 //! ```text
 //! <execution.checkpointing.dir>/<job id>/HEAD               which checkpoints are complete
 //! <execution.checkpointing.dir>/<job id>/chk-<id>/_metadata  what a checkpoint consists of
-//! <savepoint folder>/savepoint-<job>-<random>/_metadata
+//! <savepoint folder>/savepoint-<job>-<random>/_metadata      the same of a savepoint, beside its files
 //! ```
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,7 +14,7 @@ use hurtig_graph::ids::JobId;
 use hurtig_proto::v1;
 use hurtig_scheduler::storage::{CheckpointStorage, StorageError, Version};
 use hurtig_state::StateError;
-use hurtig_state::checkpoint::{CheckpointStore, read_savepoint, write_savepoint};
+use hurtig_state::checkpoint::{CheckpointStore, delete_savepoint, read_savepoint, write_savepoint};
 use hurtig_state::storage::{self, ObjectStores};
 
 /// The checkpoint objects of one job.
@@ -53,14 +54,11 @@ impl CheckpointStorage for JobStorage {
         metadata: &v1::CheckpointMetadata,
         savepoint_folder: Option<&str>,
     ) -> Result<String, StorageError> {
-        let Some(target) = savepoint_folder else {
+        let Some(folder) = savepoint_folder else {
             return Ok(self.store.write_metadata(metadata).await.map_err(storage_error)?.0);
         };
-        let random = uuid::Uuid::new_v4().simple().to_string();
-        let name = format!("savepoint-{}-{}", &self.job.as_str()[..6], &random[..12]);
-        let folder = storage::join(target, &name);
-        write_savepoint(&self.stores, &folder, metadata).await.map_err(storage_error)?;
-        Ok(folder)
+        write_savepoint(&self.stores, folder, metadata).await.map_err(storage_error)?;
+        Ok(folder.to_owned())
     }
 
     async fn read_metadata(&self, object: &str) -> Result<v1::CheckpointMetadata, StorageError> {
@@ -69,21 +67,39 @@ impl CheckpointStorage for JobStorage {
 
     async fn delete(&self, objects: &[String]) -> Result<(), StorageError> {
         let mut failures = Vec::new();
+        let mut folders = BTreeSet::new();
         for object in objects {
-            if let Err(error) = self.stores.delete(object).await {
+            match self.stores.delete(object).await {
+                Ok(()) => folders.extend(own_folder(object)),
+                Err(error) => failures.push(error.to_string()),
+            }
+        }
+        for folder in folders {
+            if let Err(error) = self.stores.delete_empty_directory(folder).await {
                 failures.push(error.to_string());
             }
         }
         all_deleted(&failures)
     }
 
-    async fn sweep(&self, below: u64, kept: &[u64]) -> Result<(), StorageError> {
-        let removed = self.store.sweep(below, kept).await.map_err(storage_error)?;
+    async fn delete_folder(&self, folder: &str) -> Result<(), StorageError> {
+        delete_savepoint(&self.stores, folder).await.map_err(storage_error)
+    }
+
+    async fn sweep(&self, ids: std::ops::Range<u64>, kept: &[u64]) -> Result<(), StorageError> {
+        let removed = self.store.sweep(ids, kept).await.map_err(storage_error)?;
         if removed.objects > 0 {
             tracing::info!(job = %self.job, objects = removed.objects, "deleted what earlier JobManagers had left");
         }
         all_deleted(&removed.failures)
     }
+}
+
+/// The folder of `object`, if it is that of one checkpoint or savepoint only.
+fn own_folder(object: &str) -> Option<&str> {
+    let (folder, _) = object.rsplit_once('/')?;
+    let name = folder.rsplit('/').next()?;
+    (name.starts_with("chk-") || name.starts_with("savepoint-")).then_some(folder)
 }
 
 /// One error for all that could not be deleted; the others were.
@@ -167,19 +183,35 @@ mod tests {
             let metadata = v1::CheckpointMetadata { checkpoint_id, job_id: job().to_string(), ..Default::default() };
             objects.push(storage.write_metadata(&metadata, None).await.unwrap());
         }
-        storage.sweep(9, &[4]).await.unwrap();
+        storage.sweep(0..9, &[4]).await.unwrap();
         assert!(matches!(storage.read_metadata(&objects[0]).await, Err(StorageError::NotFound(_))));
         assert!(storage.read_metadata(&objects[1]).await.is_ok() && storage.read_metadata(&objects[2]).await.is_ok());
     }
 
     #[tokio::test]
-    async fn a_savepoint_has_a_folder_of_its_own_by_which_it_is_read() {
+    async fn a_savepoint_is_read_by_its_folder_and_deleted_with_everything_in_it() {
         let base = tempfile::tempdir().unwrap();
         let storage = of(base.path());
         let metadata = v1::CheckpointMetadata { checkpoint_id: 5, savepoint: true, ..Default::default() };
-        let target = base.path().join("savepoints").display().to_string();
-        let folder = storage.write_metadata(&metadata, Some(&target)).await.unwrap();
-        assert!(folder.starts_with(&format!("{target}/savepoint-000000-")), "{folder}");
-        assert!(storage.read_metadata(&folder).await.unwrap().savepoint);
+        let target = base.path().join("savepoints/savepoint-1").display().to_string();
+        assert_eq!(storage.write_metadata(&metadata, Some(&target)).await.unwrap(), target);
+        assert!(storage.read_metadata(&target).await.unwrap().savepoint);
+        std::fs::write(base.path().join("savepoints/savepoint-1/1-x.sst"), "x").unwrap();
+        storage.delete_folder(&target).await.unwrap();
+        assert!(!base.path().join("savepoints/savepoint-1").exists());
+    }
+
+    #[tokio::test]
+    async fn the_folder_of_a_checkpoint_goes_with_its_last_object() {
+        let base = tempfile::tempdir().unwrap();
+        let storage = of(base.path());
+        let metadata = v1::CheckpointMetadata { checkpoint_id: 5, ..Default::default() };
+        let object = storage.write_metadata(&metadata, None).await.unwrap();
+        let folder = base.path().join(job().as_str()).join("chk-5");
+        std::fs::write(folder.join("5-x"), "x").unwrap();
+        storage.delete(std::slice::from_ref(&object)).await.unwrap();
+        assert!(folder.exists());
+        storage.delete(&[object.replace("_metadata", "5-x")]).await.unwrap();
+        assert!(!folder.exists());
     }
 }

@@ -5,10 +5,13 @@
 //! task bases a checkpoint on the last one that it was *told* completed, which may be one behind;
 //! so what a dropped checkpoint referred to stays until the checkpoint after it has completed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use hurtig_proto::v1;
+
+/// So many savepoints that failed are remembered, for acknowledgements that come late.
+const SAVEPOINTS_REMEMBERED: usize = 16;
 
 /// A completed checkpoint that HEAD names, or named.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +24,8 @@ pub struct CompletedCheckpoint {
     pub metadata: Arc<v1::CheckpointMetadata>,
     /// Size of its state.
     pub bytes: u64,
+    /// It was taken over from another run of a job.
+    pub claimed: bool,
     objects: BTreeSet<String>,
 }
 
@@ -32,22 +37,19 @@ impl CompletedCheckpoint {
             id: metadata.checkpoint_id,
             bytes: subtasks().map(|s| sizes(s).0).sum::<u64>() + coordinator_bytes(&metadata.coordinators),
             objects: subtasks().flat_map(objects_of).map(str::to_owned).collect(),
+            claimed: false,
             metadata_object,
             metadata,
         }
     }
 
-    /// What subtask `subtask` of `parallelism` takes over: its own state, or at another parallelism
-    /// that of all, of which it picks its part.
-    pub fn for_subtask(&self, vertex: &str, subtask: u32, parallelism: u32) -> Vec<v1::SubtaskSnapshot> {
-        let Some(vertex) = self.metadata.vertices.iter().find(|v| v.vertex_id == vertex) else { return Vec::new() };
-        let equal = vertex.parallelism == parallelism;
-        vertex.subtasks.iter().filter(|s| !equal || s.subtask == subtask).cloned().collect()
-    }
-
-    /// The parallelism at which a vertex was when the checkpoint was taken; 0: it is not in it.
-    pub fn parallelism(&self, vertex: &str) -> u32 {
-        self.metadata.vertices.iter().find(|v| v.vertex_id == vertex).map_or(0, |v| v.parallelism)
+    /// One that the job starts from and does not own: no later checkpoint may refer to its files.
+    pub fn unclaimed(path: String, mut metadata: v1::CheckpointMetadata) -> Self {
+        let subtasks = metadata.vertices.iter_mut().flat_map(|vertex| &mut vertex.subtasks);
+        for file in subtasks.filter_map(|subtask| subtask.keyed.as_mut()).flat_map(|keyed| &mut keyed.files) {
+            file.shared = false;
+        }
+        Self::new(path, Arc::new(metadata))
     }
 
     /// URIs of the state objects that it refers to.
@@ -79,8 +81,14 @@ pub fn sizes(snapshot: &v1::SubtaskSnapshot) -> (u64, u64) {
 /// The checkpoints whose objects must stay, and those that were dropped and whose objects go soon.
 #[derive(Debug)]
 pub struct FileTracker {
-    /// URIs that do not begin with it belong to someone else and are never deleted.
+    /// URIs that do not begin with it belong to someone else and are never deleted, but for those of
+    /// claimed checkpoints and of savepoints that failed.
     directory: String,
+    /// What the job starts from and does not own.
+    unclaimed: Option<CompletedCheckpoint>,
+    claimed: BTreeSet<String>,
+    /// Folders of the last savepoints that this job has begun and not completed.
+    savepoints: VecDeque<String>,
     retained: Vec<CompletedCheckpoint>,
     dropped: Vec<CompletedCheckpoint>,
     /// What the last two rounds deleted: an acknowledgement that refers to it must be refused.
@@ -90,7 +98,15 @@ pub struct FileTracker {
 impl FileTracker {
     /// With nothing retained.
     pub fn new(directory: String) -> Self {
-        FileTracker { directory, retained: Vec::new(), dropped: Vec::new(), deleted: Default::default() }
+        FileTracker {
+            directory,
+            unclaimed: None,
+            claimed: BTreeSet::new(),
+            savepoints: VecDeque::new(),
+            retained: Vec::new(),
+            dropped: Vec::new(),
+            deleted: Default::default(),
+        }
     }
 
     /// Retained checkpoints, oldest first.
@@ -107,7 +123,34 @@ impl FileTracker {
 
     /// Adds a checkpoint that a store's HEAD named already.
     pub fn restore(&mut self, completed: CompletedCheckpoint) {
+        if completed.claimed {
+            self.claimed.extend(completed.objects.iter().cloned());
+            self.claimed.insert(completed.metadata_object.clone());
+        }
         self.retained.push(completed);
+    }
+
+    /// What the job starts from without owning it.
+    pub fn start_from(&mut self, unclaimed: CompletedCheckpoint) {
+        self.unclaimed = Some(unclaimed);
+    }
+
+    /// What a restart restores.
+    pub fn latest(&self) -> Option<&CompletedCheckpoint> {
+        self.retained.last().or(self.unclaimed.as_ref())
+    }
+
+    /// A savepoint begins: its files can be deleted until it is complete.
+    pub fn savepoint_begins(&mut self, folder: &str) {
+        self.savepoints.push_back(format!("{folder}/"));
+        if self.savepoints.len() > SAVEPOINTS_REMEMBERED {
+            self.savepoints.pop_front();
+        }
+    }
+
+    /// A savepoint is complete: it is its user's.
+    pub fn savepoint_completed(&mut self, folder: &str) {
+        self.savepoints.retain(|begun| begun.trim_end_matches('/') != folder);
     }
 
     /// HEAD names `completed` now. Returns what may be deleted.
@@ -163,7 +206,12 @@ impl FileTracker {
     }
 
     fn only_own(&self, mut objects: Vec<String>) -> Vec<String> {
-        objects.retain(|object| object.starts_with(&self.directory));
+        let others = self.unclaimed.as_ref().map(|unclaimed| &unclaimed.objects);
+        objects.retain(|object| {
+            let own = object.starts_with(&self.directory) || self.claimed.contains(object);
+            let own = own || self.savepoints.iter().any(|folder| object.starts_with(folder));
+            own && others.is_none_or(|others| !others.contains(object))
+        });
         objects
     }
 }
@@ -174,6 +222,7 @@ pub fn retained_entry(completed: &CompletedCheckpoint) -> v1::RetainedCheckpoint
         checkpoint_id: completed.id,
         metadata_object: completed.metadata_object.clone(),
         bytes: completed.bytes,
+        claimed: completed.claimed,
     }
 }
 
@@ -212,6 +261,34 @@ mod tests {
         files.complete(checkpoint(1, &["a"]), 1);
         let pending = BTreeSet::from(["s3://b/p".to_owned()]);
         assert_eq!(files.discard([&snapshot(&["a", "p", "x"])], &pending), ["s3://b/x"]);
+    }
+
+    #[test]
+    fn what_the_job_started_from_is_deleted_only_if_it_was_claimed() {
+        let at = |id, objects: &[&str]| CompletedCheckpoint { claimed: true, ..checkpoint(id, objects) };
+        let mut files = FileTracker::new("s3://own/".into());
+        files.restore(at(1, &["a", "b"]));
+        assert_eq!(files.latest().map(|c| c.id), Some(1));
+        assert_eq!(files.complete(checkpoint(2, &["b"]), 1), ["s3://b/chk-1"]);
+        assert_eq!(files.complete(checkpoint(3, &[]), 1), ["s3://b/a"], "the others are not the job's");
+
+        let mut files = FileTracker::new("s3://b/".into());
+        files.start_from(CompletedCheckpoint::unclaimed("s3://b/chk-1".into(), (*at(1, &["a"]).metadata).clone()));
+        assert_eq!(files.latest().map(|c| c.id), Some(1));
+        let shared = files.latest().unwrap().metadata.vertices[0].subtasks[0].keyed.clone().unwrap().files;
+        assert!(shared.iter().all(|file| !file.shared));
+        assert!(files.discard([&snapshot(&["a"])], &BTreeSet::new()).is_empty());
+        files.complete(checkpoint(2, &["c"]), 1);
+        assert_eq!(files.end(false), ["s3://b/c", "s3://b/chk-2"]);
+    }
+
+    #[test]
+    fn files_of_a_savepoint_are_deleted_only_before_it_is_complete() {
+        let mut files = FileTracker::new("s3://own/".into());
+        files.savepoint_begins("s3://b");
+        assert_eq!(files.discard([&snapshot(&["x"])], &BTreeSet::new()), ["s3://b/x"]);
+        files.savepoint_completed("s3://b");
+        assert!(files.discard([&snapshot(&["x"])], &BTreeSet::new()).is_empty());
     }
 
     #[test]

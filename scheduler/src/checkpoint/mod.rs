@@ -19,6 +19,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 
 use hurtig_graph::ids::JobId;
+use hurtig_proto::internal::v1::StopMode;
 use hurtig_proto::v1;
 
 pub use files::CompletedCheckpoint;
@@ -65,13 +66,34 @@ pub enum CheckpointAction {
     FailJob(String),
     /// Another JobManager has taken the job over.
     Deposed,
-    /// Answers a savepoint request.
+    /// The savepoint with which the job stops is complete, and HEAD says so: tell tasks and
+    /// coordinators. The job must never run again.
+    Stopped {
+        /// Its id.
+        id: u64,
+        /// URI of its folder.
+        path: String,
+    },
+    /// Answers a savepoint request; where the job was to stop with it, only when it failed.
     SavepointDone {
         /// As given.
         request: u64,
         /// The savepoint's URI.
         result: Result<String, SchedulerError>,
     },
+}
+
+/// What a savepoint is asked for with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SavepointWish {
+    /// Chosen by who asks; comes with the answer.
+    pub request: u64,
+    /// The folder below which it goes; `None`: the configured one.
+    pub target: Option<String>,
+    /// Part of its folder's name; no other savepoint of the job ever has it.
+    pub nonce: String,
+    /// Whether the job stops with it.
+    pub stop: StopMode,
 }
 
 /// A checkpoint that is due.
@@ -113,7 +135,7 @@ pub struct CheckpointStats {
 enum Purpose {
     Open,
     Head,
-    Metadata { checkpoint: u64 },
+    Metadata { checkpoint: u64, savepoint: bool },
     Delete,
 }
 
@@ -123,6 +145,8 @@ enum HeadPurpose {
     Claim,
     Reserve,
     Publish(Box<CompletedCheckpoint>),
+    /// The savepoint with which the job stops.
+    Stop(String),
     End,
 }
 
@@ -130,6 +154,8 @@ enum HeadPurpose {
 #[derive(Debug)]
 pub struct CheckpointCoordinator {
     job: JobId,
+    /// For people.
+    job_name: String,
     settings: CheckpointSettings,
     opening: Opening,
     head: HeadWriter,
@@ -149,6 +175,8 @@ pub struct CheckpointCoordinator {
     failures_in_row: u32,
     all_sources_ended: bool,
     last_completed: bool,
+    /// The job has been stopped with a savepoint.
+    stopped: bool,
     ended: Option<EndState>,
     deposed: bool,
     stats: CheckpointStats,
@@ -168,9 +196,10 @@ struct EndState {
 impl CheckpointCoordinator {
     /// For a job whose tasks write below `directory`, run by the JobManager `leader`: a name that no
     /// other ever has.
-    pub fn new(job: JobId, leader: String, settings: CheckpointSettings, directory: String) -> Self {
+    pub fn new(job: JobId, job_name: String, leader: String, settings: CheckpointSettings, directory: String) -> Self {
         CheckpointCoordinator {
             job,
+            job_name,
             settings,
             opening: Opening::default(),
             head: HeadWriter::new(leader),
@@ -188,6 +217,7 @@ impl CheckpointCoordinator {
             failures_in_row: 0,
             all_sources_ended: false,
             last_completed: false,
+            stopped: false,
             ended: None,
             deposed: false,
             stats: CheckpointStats::default(),
@@ -231,13 +261,13 @@ impl CheckpointCoordinator {
 
     /// The checkpoint that a restart restores.
     pub fn latest(&self) -> Option<&CompletedCheckpoint> {
-        self.files.retained().last()
+        self.files.latest()
     }
 
     /// Whether it is unknown which checkpoint is the latest: HEAD may name the one under way, or not
     /// yet.
     pub fn in_doubt(&self) -> bool {
-        matches!(self.head_purpose, Some(HeadPurpose::Publish(_)))
+        matches!(self.head_purpose, Some(HeadPurpose::Publish(_) | HeadPurpose::Stop(_)))
     }
 
     /// Nothing is left to be done after the end of the job.
@@ -295,22 +325,35 @@ impl CheckpointCoordinator {
     }
 
     /// Asks for a savepoint.
-    pub fn savepoint(&mut self, request: u64, target: Option<String>, now: i64) {
+    pub fn savepoint(&mut self, wanted: SavepointWish, now: i64) {
+        let SavepointWish { request, target, nonce, stop } = wanted;
         let folder = target.filter(|t| !t.is_empty()).or_else(|| self.settings.savepoint_folder.clone());
-        let Some(folder) = folder else {
-            let message = "a savepoint needs a folder: give one, or set execution.checkpointing.savepoint-dir";
-            let result = Err(SchedulerError::Precondition(message.to_owned()));
-            self.actions.push(CheckpointAction::SavepointDone { request, result });
-            return;
+        let refusal = match &folder {
+            None => "a savepoint needs a folder: give one, or set execution.checkpointing.savepoint-dir".to_owned(),
+            Some(_) if !self.running => format!("job {} cannot take a savepoint: it is not running", self.job),
+            Some(_) if self.stopped || self.is_stopping() => {
+                format!("job {} is being stopped with a savepoint already", self.job)
+            }
+            Some(_) => String::new(),
         };
-        let savepoint = SavepointRequest { request, folder: folder.trim_end_matches('/').to_owned() };
-        if !self.running {
-            let message = format!("job {} cannot take a savepoint: it is not running", self.job);
-            self.answer_savepoint(&savepoint, Err(SchedulerError::Precondition(message)));
+        let folder = format!(
+            "{}/savepoint-{}-{nonce}",
+            folder.unwrap_or_default().trim_end_matches('/'),
+            self.job.as_str().get(..6).unwrap_or_default()
+        );
+        let savepoint = SavepointRequest { request, folder, stop };
+        if !refusal.is_empty() {
+            self.answer_savepoint(&savepoint, Err(SchedulerError::Precondition(refusal)));
             return;
         }
         self.savepoints.push_back(savepoint);
         self.tick(now);
+    }
+
+    /// A savepoint with which the job stops is wanted or under way.
+    fn is_stopping(&self) -> bool {
+        let pending = self.pending.as_ref().and_then(|pending| pending.savepoint.as_ref());
+        self.savepoints.iter().chain(pending).any(|savepoint| savepoint.stop != StopMode::None)
     }
 
     /// Time has passed, or something has changed that may allow a trigger.
@@ -333,7 +376,7 @@ impl CheckpointCoordinator {
 
     /// When the next checkpoint is due, if one may start at all.
     fn trigger_time(&self) -> Option<i64> {
-        let free = self.pending.is_none() && !self.head.busy() && self.ended.is_none();
+        let free = self.pending.is_none() && !self.head.busy() && self.ended.is_none() && !self.stopped;
         if !free || !self.running || !self.opening.is_open() {
             return None;
         }
@@ -376,6 +419,9 @@ impl CheckpointCoordinator {
     pub fn begin(&mut self, trigger: TriggerRequest, plan: CheckpointPlan) {
         let times = (trigger.timestamp_ms, trigger.timestamp_ms + self.settings.timeout_ms as i64);
         let last = self.all_sources_ended && trigger.savepoint.is_none();
+        if let Some(savepoint) = &trigger.savepoint {
+            self.files.savepoint_begins(&savepoint.folder);
+        }
         self.pending = Some(PendingCheckpoint::new(trigger.id, plan, trigger.savepoint, last, times));
         self.write_metadata_if_complete();
     }
@@ -425,11 +471,8 @@ impl CheckpointCoordinator {
         if !pending.is_complete() || pending.phase != CheckpointPhase::Acknowledging {
             return;
         }
-        let metadata = pending.metadata(self.job.as_str());
-        let savepoint_folder = pending.savepoint.as_ref().map(|s| s.folder.clone());
-        let checkpoint = pending.id;
         self.move_pending(CheckpointPhase::WritingMetadata);
-        self.call(Purpose::Metadata { checkpoint }, StorageRequest::WriteMetadata { metadata, savepoint_folder });
+        self.write_metadata();
     }
 
     /// Gives up the checkpoint under way, unless HEAD may name it already.
@@ -453,6 +496,7 @@ impl CheckpointCoordinator {
         self.actions.push(CheckpointAction::Aborted { id: pending.id });
         self.delete(deletable);
         if let Some(savepoint) = &pending.savepoint {
+            self.delete_folder(savepoint.folder.clone());
             let message = format!("the savepoint failed: {reason}");
             self.answer_savepoint(savepoint, Err(SchedulerError::Precondition(message)));
         } else if counted {
@@ -494,6 +538,13 @@ impl CheckpointCoordinator {
         }
     }
 
+    /// Removes what is left of a savepoint that failed.
+    fn delete_folder(&mut self, folder: String) {
+        if !self.deposed {
+            self.call(Purpose::Delete, StorageRequest::DeleteFolder { folder });
+        }
+    }
+
     fn call(&mut self, purpose: Purpose, request: StorageRequest) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -510,7 +561,9 @@ impl CheckpointCoordinator {
                 HeadStep::Wait => {}
                 HeadStep::Done(outcome) => self.head_done(outcome, now),
             },
-            Some(Purpose::Metadata { checkpoint }) => self.on_metadata_reply(checkpoint, reply, now),
+            Some(Purpose::Metadata { checkpoint, savepoint }) => {
+                self.on_metadata_reply(checkpoint, savepoint, reply, now);
+            }
             Some(Purpose::Delete) => {
                 if let StorageReply::Deleted(Err(error)) = reply {
                     tracing::warn!(job = %self.job, %error, "objects of old checkpoints cannot be deleted");

@@ -1,16 +1,20 @@
 //! Opening a job's checkpoints: read HEAD, claim it by swapping in a new epoch, read the metadata of
 //! the checkpoints that it retains. The last of them is what the job restores. What a JobManager that
 //! was running the job has left besides them is swept up.
+//!
+//! A job with something to start from (`execution.state-recovery.path`) restores that as long as it has
+//! no checkpoint of its own. HEAD says what a run was started from: under the same job id, a run that
+//! starts from something else is another one, and what the earlier one has left means nothing to it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hurtig_proto::v1;
 
-use super::files::CompletedCheckpoint;
+use super::files::{CompletedCheckpoint, retained_entry};
 use super::head::HeadOutcome;
 use super::{CheckpointAction, CheckpointCoordinator, HeadPurpose, ID_BLOCK, Purpose};
-use crate::storage::{StorageError, StorageReply, StorageRequest};
+use crate::storage::{StorageError, StorageReply, StorageRequest, Version};
 
 /// Tries at a store that does not answer before the job fails.
 const ATTEMPTS: u32 = 5;
@@ -27,6 +31,8 @@ pub(super) struct Opening {
     attempts: u32,
     /// HEAD is of a JobManager that did not come to end the job.
     takes_over: bool,
+    /// HEAD is of an earlier run under the same job id, or there is none.
+    new_run: bool,
     retry_at: Option<i64>,
 }
 
@@ -34,6 +40,8 @@ pub(super) struct Opening {
 enum Stage {
     #[default]
     LoadingHead,
+    /// Of what the job starts from.
+    ReadingStart,
     Claiming,
     ReadingMetadata(VecDeque<v1::RetainedCheckpoint>),
     Open,
@@ -63,16 +71,13 @@ impl CheckpointCoordinator {
     /// Starts opening, or tries the last step again. Without periodic checkpoints there is nothing
     /// to open.
     pub fn open(&mut self, now: i64) {
-        if !self.enabled() {
-            self.opening.stage = Stage::Open;
-            self.actions.push(CheckpointAction::Opened);
-            return;
-        }
         if self.ended.is_some() {
             return;
         }
         match &self.opening.stage {
+            Stage::LoadingHead if !self.enabled() => self.read_start(now),
             Stage::LoadingHead => self.call(Purpose::Open, StorageRequest::LoadHead),
+            Stage::ReadingStart => self.read_start(now),
             Stage::ReadingMetadata(_) => self.read_next_metadata(now),
             Stage::Claiming | Stage::Open | Stage::Failed => {}
         }
@@ -83,13 +88,69 @@ impl CheckpointCoordinator {
             return;
         }
         match reply {
-            StorageReply::Head(Ok(found)) => {
-                self.head.loaded(found);
-                self.claim();
+            StorageReply::Head(Ok(found)) => self.head_loaded(found, now),
+            StorageReply::Metadata(Ok(metadata)) if self.opening.stage == Stage::ReadingStart => {
+                self.start_read(*metadata, now);
             }
             StorageReply::Metadata(Ok(metadata)) => self.metadata_read(*metadata, now),
             StorageReply::Head(Err(error)) | StorageReply::Metadata(Err(error)) => self.open_failed(error, now),
             _ => {}
+        }
+    }
+
+    fn head_loaded(&mut self, found: Option<(v1::Head, Version)>, now: i64) {
+        self.head.loaded(found);
+        let head = self.head.current();
+        let ended = TERMINAL.contains(&head.job_status.as_str());
+        let other = self.settings.start.as_ref().is_some_and(|start| start.path != head.start_path);
+        self.opening.new_run = ended || other || head.epoch == 0;
+        if self.opening.new_run || head.retained.is_empty() {
+            if !self.opening.new_run && !head.stopped_with.is_empty() {
+                return self.stopped_before();
+            }
+            return self.read_start(now);
+        }
+        if head.stopped_with.is_empty() { self.claim(None) } else { self.stopped_before() }
+    }
+
+    /// The JobManager that stopped the job was lost before all tasks had ended.
+    fn stopped_before(&mut self) {
+        let path = &self.head.current().stopped_with;
+        let error = format!("the job was stopped with savepoint {path}: start a job from that to go on");
+        self.opening.stage = Stage::Failed;
+        self.actions.push(CheckpointAction::OpenFailed(StorageError::Permanent(error)));
+    }
+
+    fn read_start(&mut self, now: i64) {
+        match &self.settings.start {
+            Some(start) => {
+                self.opening.stage = Stage::ReadingStart;
+                let object = start.path.clone();
+                self.call(Purpose::Open, StorageRequest::ReadMetadata { object });
+            }
+            None if self.enabled() => self.claim(None),
+            None => {
+                self.opening.stage = Stage::ReadingMetadata(VecDeque::new());
+                self.read_next_metadata(now);
+            }
+        }
+    }
+
+    fn start_read(&mut self, metadata: v1::CheckpointMetadata, now: i64) {
+        let Some(start) = self.settings.start.clone() else { return };
+        self.next_id = self.next_id.max(metadata.checkpoint_id + 1);
+        if start.claim && self.enabled() {
+            let folder = start.path.trim_end_matches('/').trim_end_matches("/_metadata");
+            let mut claimed = CompletedCheckpoint::new(format!("{folder}/_metadata"), Arc::new(metadata));
+            claimed.claimed = true;
+            return self.claim(Some(&claimed));
+        }
+        self.files.start_from(CompletedCheckpoint::unclaimed(start.path, metadata));
+        if self.enabled() {
+            self.claim(None);
+        } else {
+            self.opening.stage = Stage::ReadingMetadata(VecDeque::new());
+            self.read_next_metadata(now);
         }
     }
 
@@ -104,19 +165,23 @@ impl CheckpointCoordinator {
         }
     }
 
-    fn claim(&mut self) {
+    /// Swaps HEAD to be this JobManager's, with `start` as the only checkpoint if that is claimed.
+    fn claim(&mut self, start: Option<&CompletedCheckpoint>) {
         self.opening.stage = Stage::Claiming;
         let mut head = self.head.current().clone();
         head.format_version = 1;
         head.epoch += 1;
-        self.next_id = head.next_checkpoint_id.max(1);
+        self.next_id = head.next_checkpoint_id.max(self.next_id);
         head.next_checkpoint_id = self.next_id + ID_BLOCK;
-        // What an earlier, ended run of the job left is not continued.
-        let ended = TERMINAL.contains(&head.job_status.as_str());
-        if ended {
+        if self.opening.new_run {
+            // What an earlier run of the job left is not continued.
             head.retained.clear();
+            head.stopped_with.clear();
+            head.first_checkpoint_id = self.next_id;
+            head.start_path = self.settings.start.as_ref().map(|start| start.path.clone()).unwrap_or_default();
         }
-        self.opening.takes_over = !ended && !head.retained.is_empty();
+        self.opening.takes_over = !head.retained.is_empty();
+        head.retained.extend(start.map(retained_entry));
         head.job_status = "RUNNING".to_owned();
         self.swap_head(head, HeadPurpose::Claim);
     }
@@ -150,11 +215,14 @@ impl CheckpointCoordinator {
             None => {
                 self.opening.stage = Stage::Open;
                 if self.opening.takes_over {
-                    let kept = self.files.retained().iter().map(|completed| completed.id).collect();
+                    let own = self.files.retained().iter().filter(|completed| !completed.claimed);
+                    let kept = own.map(|completed| completed.id).collect();
                     // Ids of this JobManager begin here: nothing of its own is swept.
-                    self.call(Purpose::Delete, StorageRequest::Sweep { below: self.next_id, kept });
+                    let ids = self.head.current().first_checkpoint_id..self.next_id;
+                    self.call(Purpose::Delete, StorageRequest::Sweep { ids, kept });
                 }
-                self.stats.last_id = self.latest().map_or(0, |latest| latest.id);
+                let own = self.files.retained().last().filter(|last| !last.claimed);
+                self.stats.last_id = own.map_or(0, |last| last.id);
                 self.actions.push(CheckpointAction::Opened);
             }
         }
@@ -163,7 +231,9 @@ impl CheckpointCoordinator {
     fn metadata_read(&mut self, metadata: v1::CheckpointMetadata, now: i64) {
         let Stage::ReadingMetadata(retained) = &mut self.opening.stage else { return };
         if let Some(entry) = retained.pop_front() {
-            self.files.restore(CompletedCheckpoint::new(entry.metadata_object, Arc::new(metadata)));
+            let mut completed = CompletedCheckpoint::new(entry.metadata_object, Arc::new(metadata));
+            completed.claimed = entry.claimed;
+            self.files.restore(completed);
         }
         self.read_next_metadata(now);
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hurtig_proto::internal::v1::StopMode;
 use hurtig_proto::v1;
 
 use super::files::{objects_of, sizes};
@@ -14,6 +15,7 @@ use super::files::{objects_of, sizes};
 /// | Acknowledging | every awaited task has acknowledged | WritingMetadata |
 /// | WritingMetadata | written, checkpoint | Publishing |
 /// | WritingMetadata | written, savepoint | Completed |
+/// | WritingMetadata | written, savepoint with which the job stops | Publishing |
 /// | Publishing | HEAD names it | Completed |
 /// | Acknowledging, WritingMetadata | failure of a task, decline, timeout, failed write | Aborted |
 /// | Publishing | HEAD certainly does not name it | Aborted |
@@ -58,6 +60,10 @@ pub struct VertexShape {
     pub parallelism: u32,
     /// Number of key groups.
     pub max_parallelism: u32,
+    /// For people.
+    pub name: String,
+    /// Its chain.
+    pub operators: Vec<v1::OperatorInfo>,
 }
 
 /// Who takes part in a checkpoint. Tasks are numbered through all vertices, in their order.
@@ -76,8 +82,10 @@ pub struct CheckpointPlan {
 pub struct SavepointRequest {
     /// Chosen by who asked for it.
     pub request: u64,
-    /// URI of the folder.
+    /// URI of its own folder.
     pub folder: String,
+    /// Whether the job stops with it.
+    pub stop: StopMode,
 }
 
 /// A checkpoint under way.
@@ -95,6 +103,8 @@ pub struct PendingCheckpoint {
     pub last: bool,
     /// Where it is.
     pub phase: CheckpointPhase,
+    /// How often its metadata was written in vain.
+    pub failed_writes: u32,
     plan: CheckpointPlan,
     acknowledged: BTreeMap<usize, v1::SubtaskSnapshot>,
     objects: BTreeSet<String>,
@@ -116,6 +126,7 @@ impl PendingCheckpoint {
             savepoint,
             last,
             phase: CheckpointPhase::Acknowledging,
+            failed_writes: 0,
             plan,
             acknowledged: BTreeMap::new(),
             objects: BTreeSet::new(),
@@ -163,7 +174,7 @@ impl PendingCheckpoint {
     }
 
     /// The metadata object's content.
-    pub fn metadata(&self, job_id: &str) -> Arc<v1::CheckpointMetadata> {
+    pub fn metadata(&self, job_id: &str, job_name: &str) -> Arc<v1::CheckpointMetadata> {
         let mut first = 0;
         let mut vertices = Vec::with_capacity(self.plan.vertices.len());
         for vertex in &self.plan.vertices {
@@ -174,6 +185,8 @@ impl PendingCheckpoint {
                 parallelism: vertex.parallelism,
                 max_parallelism: vertex.max_parallelism,
                 subtasks,
+                operators: vertex.operators.clone(),
+                name: vertex.name.clone(),
             });
         }
         Arc::new(v1::CheckpointMetadata {
@@ -185,6 +198,7 @@ impl PendingCheckpoint {
             coordinators: self.plan.coordinators.clone(),
             key_hash_version: 1,
             savepoint: self.savepoint.is_some(),
+            job_name: job_name.to_owned(),
         })
     }
 

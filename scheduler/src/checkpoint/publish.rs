@@ -1,33 +1,74 @@
 //! How a checkpoint becomes the truth, and how the truth about an ended job is written: metadata
 //! first, then HEAD.
 
+use hurtig_proto::internal::v1::StopMode;
+
 use super::files::CompletedCheckpoint;
 use super::head::HeadOutcome;
 use super::pending::PendingCheckpoint;
-use super::{CheckpointAction, CheckpointCoordinator, CheckpointPhase, EndState, HeadPurpose, ID_BLOCK};
+use super::{CheckpointAction, CheckpointCoordinator, CheckpointPhase, EndState, HeadPurpose, ID_BLOCK, Purpose};
+use crate::error::SchedulerError;
 use crate::settings::Retention;
-use crate::storage::{StorageError, StorageReply};
+use crate::storage::{StorageError, StorageReply, StorageRequest};
+
+/// How often the metadata of a savepoint is written again when the store does not answer.
+const REWRITES: u32 = 3;
 
 impl CheckpointCoordinator {
+    pub(super) fn write_metadata(&mut self) {
+        let Some(pending) = &self.pending else { return };
+        let metadata = pending.metadata(self.job.as_str(), &self.job_name);
+        let savepoint_folder = pending.savepoint.as_ref().map(|s| s.folder.clone());
+        let purpose = Purpose::Metadata { checkpoint: pending.id, savepoint: savepoint_folder.is_some() };
+        self.call(purpose, StorageRequest::WriteMetadata { metadata, savepoint_folder });
+    }
+
     pub(super) fn metadata_written(&mut self, result: Result<String, StorageError>, now: i64) {
+        let Some(pending) = &mut self.pending else { return };
         let uri = match result {
             Ok(uri) => uri,
+            // It may have been written. For a checkpoint that does not matter, since HEAD decides.
+            Err(StorageError::Unavailable(_)) if pending.savepoint.is_some() && pending.failed_writes < REWRITES => {
+                pending.failed_writes += 1;
+                return self.write_metadata();
+            }
             Err(error) => return self.abort(&format!("its metadata cannot be written: {error}"), true, now),
         };
-        let Some(pending) = &mut self.pending else { return };
-        if let Some(savepoint) = pending.savepoint.take() {
-            self.move_pending(CheckpointPhase::Completed);
-            self.pending = None;
-            self.answer_savepoint(&savepoint, Ok(uri));
-            self.tick(now);
-            return;
-        }
-        let completed = CompletedCheckpoint::new(uri, pending.metadata(self.job.as_str()));
         let mut head = self.head.current().clone();
-        head.retained = self.files.retained_with(&completed, self.settings.retained);
-        head.next_checkpoint_id = head.next_checkpoint_id.max(self.next_id + ID_BLOCK);
-        self.move_pending(CheckpointPhase::Publishing);
-        self.swap_head(head, HeadPurpose::Publish(Box::new(completed)));
+        match &pending.savepoint {
+            Some(savepoint) if savepoint.stop != StopMode::None && self.settings.interval_ms.is_some() => {
+                head.stopped_with.clone_from(&uri);
+                self.move_pending(CheckpointPhase::Publishing);
+                self.swap_head(head, HeadPurpose::Stop(uri));
+            }
+            Some(_) => self.savepoint_complete(uri, now),
+            None => {
+                let completed = CompletedCheckpoint::new(uri, pending.metadata(self.job.as_str(), &self.job_name));
+                head.retained = self.files.retained_with(&completed, self.settings.retained);
+                head.next_checkpoint_id = head.next_checkpoint_id.max(self.next_id + ID_BLOCK);
+                self.move_pending(CheckpointPhase::Publishing);
+                self.swap_head(head, HeadPurpose::Publish(Box::new(completed)));
+            }
+        }
+    }
+
+    /// A savepoint is the truth: a plain one by its metadata, one with which the job stops by HEAD.
+    fn savepoint_complete(&mut self, uri: String, now: i64) {
+        self.move_pending(CheckpointPhase::Completed);
+        let Some(pending) = self.pending.take() else { return };
+        let Some(savepoint) = pending.savepoint else { return };
+        self.files.savepoint_completed(&savepoint.folder);
+        if savepoint.stop == StopMode::None {
+            self.answer_savepoint(&savepoint, Ok(uri));
+        } else {
+            self.stopped = true;
+            self.actions.push(CheckpointAction::Stopped { id: pending.id, path: uri });
+            for other in std::mem::take(&mut self.savepoints) {
+                let message = format!("job {} was stopped with another savepoint", self.job);
+                self.answer_savepoint(&other, Err(SchedulerError::Precondition(message)));
+            }
+        }
+        self.tick(now);
     }
 
     pub(super) fn published(&mut self, completed: CompletedCheckpoint, now: i64) {
@@ -80,11 +121,13 @@ impl CheckpointCoordinator {
         self.swap_head(head, HeadPurpose::End);
     }
 
-    pub(super) fn on_metadata_reply(&mut self, checkpoint: u64, reply: StorageReply, now: i64) {
+    pub(super) fn on_metadata_reply(&mut self, checkpoint: u64, savepoint: bool, reply: StorageReply, now: i64) {
         let StorageReply::MetadataWritten(result) = reply else { return };
         let writing = |p: &PendingCheckpoint| p.id == checkpoint && p.phase == CheckpointPhase::WritingMetadata;
         if self.pending.as_ref().is_some_and(writing) {
             self.metadata_written(result, now);
+        } else if let (Ok(folder), true) = (&result, savepoint) {
+            self.delete_folder(folder.clone());
         } else if let Ok(uri) = result {
             // Aborted meanwhile; the object means nothing.
             self.delete(vec![uri]);
@@ -95,7 +138,8 @@ impl CheckpointCoordinator {
         let purpose = self.head_purpose.take();
         match (purpose, outcome) {
             (Some(HeadPurpose::Publish(completed)), HeadOutcome::Swapped) => self.published(*completed, now),
-            (Some(HeadPurpose::Publish(_)), outcome) => {
+            (Some(HeadPurpose::Stop(path)), HeadOutcome::Swapped) => self.savepoint_complete(path, now),
+            (Some(HeadPurpose::Publish(_) | HeadPurpose::Stop(_)), outcome) => {
                 self.deposed |= outcome == HeadOutcome::Deposed;
                 self.move_pending(CheckpointPhase::Aborted);
                 let reason = match &outcome {

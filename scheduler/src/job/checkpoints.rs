@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 
 use hurtig_proto::internal::v1 as internal;
+use hurtig_proto::internal::v1::StopMode;
 use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
+use hurtig_proto::v1;
 use rand::Rng;
 
 use super::state::{ExecutionState, JobState};
-use super::{JobAction, JobMaster};
+use super::topology::Topology;
+use super::{JobAction, JobMaster, savepoint};
 use crate::checkpoint::TriggerRequest;
 use crate::checkpoint::{CheckpointAction, CheckpointPlan, SavepointRequest, VertexShape};
 use crate::slots::SlotPool;
@@ -33,6 +36,11 @@ impl JobMaster {
         match action {
             CheckpointAction::Storage { ticket, request } => self.actions.push(JobAction::Storage { ticket, request }),
             CheckpointAction::Opened => {
+                if self.state == JobState::Created
+                    && let Err(error) = self.adopt_restored()
+                {
+                    self.fail_before_deployment(error, pool, now);
+                }
                 if self.state == JobState::Created {
                     self.transition(JobState::WaitingForResources, now);
                 }
@@ -60,10 +68,26 @@ impl JobMaster {
                     _ => self.fail_job(&message, now),
                 }
             }
+            CheckpointAction::Stopped { id, path } => self.on_stopped(id, path, now),
             CheckpointAction::SavepointDone { request, result } => {
-                self.actions.push(JobAction::SavepointDone { request, result });
+                let was_stop = result.as_ref().is_err_and(|error| self.on_savepoint_failed(request, error, now));
+                if !was_stop {
+                    self.actions.push(JobAction::SavepointDone { request, result });
+                }
             }
         }
+    }
+
+    /// The state to be restored fixes the number of key groups.
+    fn adopt_restored(&mut self) -> Result<(), String> {
+        let Some(latest) = self.checkpoints.latest() else { return Ok(()) };
+        let metadata = latest.metadata.clone();
+        let mut plan = self.topology.plan.clone();
+        if savepoint::adopt(&mut plan, &metadata)? {
+            savepoint::adopt(&mut self.planned, &metadata)?;
+            self.topology = Topology::new(plan);
+        }
+        Ok(())
     }
 
     /// After the end of the job tasks are told nothing any more.
@@ -96,6 +120,8 @@ impl JobMaster {
             id: v.id.clone(),
             parallelism: v.parallelism,
             max_parallelism: v.max_parallelism,
+            name: v.name.clone(),
+            operators: v.operators.iter().map(operator_info).collect(),
         };
         let vertices = self.topology.plan.vertices.iter().map(shape).collect();
         self.pending_local_state.clear();
@@ -111,6 +137,7 @@ impl JobMaster {
             timestamp_ms: trigger.timestamp_ms,
             savepoint: trigger.savepoint.is_some(),
             target: trigger.savepoint.as_ref().map(folder).unwrap_or_default(),
+            stop: trigger.savepoint.as_ref().map_or(StopMode::None, |savepoint| savepoint.stop).into(),
         };
         self.send(slot.session, ToTask::TriggerCheckpoint(message));
     }
@@ -118,6 +145,11 @@ impl JobMaster {
     fn on_checkpoint_completed(&mut self, id: u64, now: i64) {
         let local = std::mem::take(&mut self.pending_local_state);
         self.local_state = local.into_iter().map(|(task, session)| (task, (id, session))).collect();
+        self.notify_complete(id, now);
+    }
+
+    /// Tells everyone that what belongs to checkpoint or savepoint `id` is durable.
+    pub(super) fn notify_complete(&mut self, id: u64, now: i64) {
         let complete = internal::CheckpointComplete { job_id: self.id.as_str().into(), checkpoint_id: id };
         self.send_to_all(ToTask::CheckpointComplete(complete));
         let wanted = self.coordinators.checkpoint_complete(id, now);
@@ -138,5 +170,13 @@ impl JobMaster {
         let interval = self.settings.checkpoints.interval_ms.unwrap_or(0);
         let least = self.settings.checkpoints.min_pause_ms.min(interval);
         self.rng.random_range(least..=interval)
+    }
+}
+
+fn operator_info(operator: &v1::Operator) -> v1::OperatorInfo {
+    v1::OperatorInfo {
+        uid: operator.uid.clone(),
+        name: operator.name.clone(),
+        kind: hurtig_graph::job::state_kind(operator).to_owned(),
     }
 }

@@ -7,6 +7,7 @@ use hurtig_graph::key_groups::key_group_range;
 use hurtig_proto::internal::v1 as internal;
 use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
 
+use super::savepoint::state_of;
 use super::state::{ExecutionState, JobState};
 use super::topology::{SlotKey, TaskRef};
 use super::{Execution, JobMaster, SlotsSeen};
@@ -215,6 +216,7 @@ impl JobMaster {
         let plan = &self.topology.plan;
         let v = &plan.vertices[vertex];
         let latest = self.checkpoints.latest();
+        let restore = latest.map(|latest| state_of(&latest.metadata, v, subtask)).unwrap_or_default();
         let edges = || plan.edges.iter().enumerate();
         internal::TaskDeployment {
             attempt: Some(self.attempt_id(task)),
@@ -228,8 +230,8 @@ impl JobMaster {
             outputs: edges().filter(|(_, e)| e.from == vertex).map(|(i, e)| self.output(i, e, subtask, pool)).collect(),
             configuration: plan.configuration.as_map().clone(),
             restore_checkpoint_id: latest.map_or(0, |latest| latest.id),
-            restore: latest.map(|latest| latest.for_subtask(&v.id, subtask, v.parallelism)).unwrap_or_default(),
-            restore_parallelism: latest.map_or(0, |latest| latest.parallelism(&v.id)),
+            restore: restore.snapshots,
+            restore_parallelism: restore.parallelism,
             checkpoint_directory: if self.checkpoints.enabled() {
                 self.checkpoint_directory.clone()
             } else {

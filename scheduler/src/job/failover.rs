@@ -75,9 +75,15 @@ impl JobMaster {
             self.failed_at_start = Some(message);
             return;
         }
-        if !matches!(self.state, JobState::Deploying | JobState::Running | JobState::Restarting) {
+        if !self.may_restart() {
             return;
         }
+        if self.is_stopped() {
+            self.fail_stopped(&message, now);
+            return;
+        }
+        // Those that have drained cannot go on.
+        let scope = if self.stop.as_ref().is_some_and(|stop| stop.drain) { Scope::Global } else { scope };
         let global = matches!(scope, Scope::Global);
         let touched = self.touched_regions(scope);
         let new: Vec<usize> = touched.into_iter().filter(|region| !self.restarting.contains_key(region)).collect();
@@ -132,9 +138,15 @@ impl JobMaster {
         let record = v1::FailureRecord { time_ms: now, message: message.to_owned(), ..Default::default() };
         self.failures.push_back(record);
         self.root_cause = message.to_owned();
-        if matches!(self.state, JobState::Deploying | JobState::Running | JobState::Restarting) {
+        if self.may_restart() {
             self.begin_failing(now);
         }
+    }
+
+    /// The job is in a state in which tasks run or will.
+    fn may_restart(&self) -> bool {
+        use JobState::*;
+        matches!(self.state, Deploying | Running | StoppingWithSavepoint | Restarting)
     }
 
     fn begin_failing(&mut self, now: i64) {
@@ -157,7 +169,7 @@ impl JobMaster {
     pub(super) fn cancel(&mut self, pool: &mut SlotPool, now: i64) {
         match self.state {
             JobState::Created | JobState::WaitingForResources => self.end(JobState::Canceled, pool, now),
-            JobState::Deploying | JobState::Running | JobState::Restarting => {
+            _ if self.may_restart() => {
                 self.stop_all();
                 self.transition(JobState::Canceling, now);
             }

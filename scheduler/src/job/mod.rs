@@ -13,6 +13,8 @@
 //! | `failover` | failures, restarts, cancelling |
 //! | `rescale` | other parallelism than planned |
 //! | `checkpoints` | carrying out what the checkpoint coordinator wants |
+//! | [`savepoint`] | whose state is whose |
+//! | `stop` | stop-with-savepoint |
 //! | [`hosted`] | operator coordinators |
 //! | [`collect`] | result rows |
 //! | [`reader`] | whether someone reads them |
@@ -25,8 +27,10 @@ mod failover;
 pub mod hosted;
 pub mod reader;
 mod rescale;
+pub mod savepoint;
 pub mod state;
 mod status;
+mod stop;
 mod tasks;
 pub mod topology;
 
@@ -35,6 +39,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use hurtig_graph::coordinator::OperatorCoordinator;
 use hurtig_graph::ids::JobId;
 use hurtig_graph::job::JobPlan;
+use hurtig_proto::internal::v1::StopMode;
 use hurtig_proto::internal::v1::from_task_manager::Message as FromTask;
 use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
 use hurtig_proto::v1;
@@ -42,7 +47,7 @@ use hurtig_proto::v1::operator::Kind;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::checkpoint::CheckpointCoordinator;
+use crate::checkpoint::{CheckpointCoordinator, SavepointWish};
 use crate::error::SchedulerError;
 use crate::restart::RestartStrategy;
 use crate::settings::JobSettings;
@@ -52,6 +57,7 @@ use collect::CollectBuffer;
 use hosted::HostedCoordinators;
 use reader::ReaderWatch;
 use state::{ExecutionState, JobState};
+use stop::Stop;
 use topology::{SlotKey, Topology};
 
 /// A job to be run.
@@ -79,13 +85,8 @@ pub enum JobEvent {
     Tick,
     /// The user wants it to stop.
     Cancel,
-    /// The user wants a savepoint; answered by [`JobAction::SavepointDone`].
-    Savepoint {
-        /// Chosen by the caller.
-        request: u64,
-        /// Folder.
-        target: Option<String>,
-    },
+    /// The user wants a savepoint, perhaps to stop with it; answered by [`JobAction::SavepointDone`].
+    Savepoint(SavepointWish),
     /// A TaskManager has sent something about one of the job's tasks.
     Task {
         /// Of the TaskManager.
@@ -291,6 +292,7 @@ pub struct JobMaster {
     pending_local_state: BTreeMap<usize, SessionId>,
     coordinators: HostedCoordinators,
     coordinators_started: bool,
+    stop: Option<Stop>,
     /// A coordinator failed while it was started.
     failed_at_start: Option<String>,
     sources_ended: BTreeSet<usize>,
@@ -328,6 +330,7 @@ impl JobMaster {
             restart: RestartStrategy::new(settings.restart.clone()),
             checkpoints: CheckpointCoordinator::new(
                 job.clone(),
+                topology.plan.name.clone(),
                 leader,
                 settings.checkpoints.clone(),
                 checkpoint_directory.clone(),
@@ -351,6 +354,7 @@ impl JobMaster {
             local_state: BTreeMap::new(),
             pending_local_state: BTreeMap::new(),
             coordinators_started: false,
+            stop: None,
             failed_at_start: None,
             sources_ended: BTreeSet::new(),
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -378,7 +382,8 @@ impl JobMaster {
             JobEvent::Start => self.checkpoints.open(now),
             JobEvent::Tick => self.tick(pool, now),
             JobEvent::Cancel => self.cancel(pool, now),
-            JobEvent::Savepoint { request, target } => self.checkpoints.savepoint(request, target, now),
+            JobEvent::Savepoint(wish) if wish.stop == StopMode::None => self.checkpoints.savepoint(wish, now),
+            JobEvent::Savepoint(wish) => self.stop(wish, now),
             JobEvent::Task { session, message } => self.on_task_message(session, message, now),
             JobEvent::TaskManagerLost { session, resource_id, reason } => {
                 self.on_taskmanager_lost(session, &resource_id, &reason, now);
@@ -409,7 +414,7 @@ impl JobMaster {
         match event {
             JobEvent::Storage { ticket, reply } => self.checkpoints.on_reply(ticket, reply, now),
             JobEvent::Tick => self.checkpoints.tick(now),
-            JobEvent::Savepoint { request, target } => self.checkpoints.savepoint(request, target, now),
+            JobEvent::Savepoint(wish) => self.checkpoints.savepoint(wish, now),
             JobEvent::Task { message, .. } => {
                 self.counters.stale_messages += 1;
                 if let FromTask::CheckpointAck(ack) = message {
@@ -455,6 +460,11 @@ impl JobMaster {
                 JobState::Running if self.all(|state| state == ExecutionState::Finished) => {
                     self.end(JobState::Finished, pool, now);
                 }
+                JobState::StoppingWithSavepoint
+                    if self.is_stopped() && self.all(|state| state == ExecutionState::Finished) =>
+                {
+                    self.end(JobState::Finished, pool, now);
+                }
                 JobState::Canceling if !self.any_live() => self.end(JobState::Canceled, pool, now),
                 JobState::Failing if !self.any_live() => self.end(JobState::Failed, pool, now),
                 _ => {}
@@ -493,6 +503,7 @@ impl JobMaster {
         for session in sessions {
             self.send(session, ToTask::JobEnded(ended.clone()));
         }
+        self.answer_stop_at_end();
         self.checkpoints.end(state.status(true));
         for action in self.checkpoints.take_actions() {
             self.carry_out_after_end(action);

@@ -18,6 +18,8 @@
 /// | Failing | no task is left | Failed |
 /// | Canceling | no task is left | Canceled |
 /// | Running | every task has finished | Finished |
+/// | Running | stop with a savepoint | StoppingWithSavepoint |
+/// | StoppingWithSavepoint | see [`super::stop`] | Running, Restarting, Failing, Canceling, Finished |
 ///
 /// A failure of more regions while Restarting adds them; failures while Failing or Canceling are
 /// recorded only.
@@ -31,6 +33,8 @@ pub enum JobState {
     Deploying,
     /// All tasks run or have finished.
     Running,
+    /// A savepoint is taken, after which the job ends.
+    StoppingWithSavepoint,
     /// Some regions wait for their next attempt; the others run.
     Restarting,
     /// Tasks are being cancelled because the user wants it.
@@ -64,6 +68,12 @@ impl JobState {
             (Running, Failing),
             (Running, Canceling),
             (Running, Finished),
+            (Running, StoppingWithSavepoint),
+            (StoppingWithSavepoint, Running),
+            (StoppingWithSavepoint, Restarting),
+            (StoppingWithSavepoint, Failing),
+            (StoppingWithSavepoint, Canceling),
+            (StoppingWithSavepoint, Finished),
             (Restarting, Deploying),
             (Restarting, Failing),
             (Restarting, Canceling),
@@ -82,7 +92,7 @@ impl JobState {
         match self {
             JobState::Deploying if restarted => "RESTARTING",
             JobState::Created | JobState::WaitingForResources | JobState::Deploying => "CREATED",
-            JobState::Running => "RUNNING",
+            JobState::Running | JobState::StoppingWithSavepoint => "RUNNING",
             JobState::Restarting => "RESTARTING",
             JobState::Canceling => "CANCELLING",
             JobState::Failing => "FAILING",

@@ -40,6 +40,16 @@ impl Bench {
         slots: &[u32],
         coordinators: BTreeMap<String, Box<dyn OperatorCoordinator>>,
     ) -> Bench {
+        Self::on(MemoryStore::default(), plan, pairs, slots, coordinators)
+    }
+
+    fn on(
+        store: MemoryStore,
+        plan: PlanBuilder,
+        pairs: &[(&str, &str)],
+        slots: &[u32],
+        coordinators: BTreeMap<String, Box<dyn OperatorCoordinator>>,
+    ) -> Bench {
         let plan = pairs.iter().fold(plan, |plan, (key, value)| plan.set(key, value)).build();
         let settings = JobSettings::read(&plan.configuration).unwrap();
         let mut pool = SlotPool::default();
@@ -57,7 +67,7 @@ impl Bench {
         let mut bench = Bench {
             job: JobMaster::new(submission, "first".to_owned(), 0),
             pool,
-            store: MemoryStore::default(),
+            store,
             now: 0,
             sent: Vec::new(),
             savepoints: Vec::new(),
@@ -188,6 +198,10 @@ impl Bench {
             reason: "killed".into(),
         });
     }
+}
+
+fn savepoint(request: u64, target: Option<&str>, stop: StopMode) -> JobEvent {
+    JobEvent::Savepoint(SavepointWish { request, target: target.map(str::to_owned), nonce: request.to_string(), stop })
 }
 
 fn taskmanager(resource_id: &str, slots: u32) -> TaskManager {
@@ -448,7 +462,7 @@ fn the_end_of_all_sources_brings_the_last_checkpoint_at_once() {
 fn a_savepoint_is_written_to_its_folder_and_nothing_is_announced() {
     let mut bench = Bench::new(exchange(), CHECKPOINTS, &[2]);
     bench.all_run();
-    bench.event(JobEvent::Savepoint { request: 1, target: Some("s3://b/save/".into()) });
+    bench.event(savepoint(1, Some("s3://b/save/"), StopMode::None));
     let id = bench.job.checkpoints.pending_id().unwrap();
     let targets: Vec<String> = std::mem::take(&mut bench.sent)
         .into_iter()
@@ -457,13 +471,13 @@ fn a_savepoint_is_written_to_its_folder_and_nothing_is_announced() {
             _ => None,
         })
         .collect();
-    assert_eq!(targets, ["s3://b/save", "s3://b/save"]);
+    assert_eq!(targets, ["s3://b/save/savepoint-000000-1"; 2]);
     for task in bench.all_tasks() {
         bench.ack(task, id);
     }
-    assert_eq!(bench.savepoints, [Ok(format!("s3://b/save/savepoint-{id}"))]);
+    assert_eq!(bench.savepoints, [Ok("s3://b/save/savepoint-000000-1".to_owned())]);
     assert!(bench.shown().is_empty());
-    bench.event(JobEvent::Savepoint { request: 2, target: None });
+    bench.event(savepoint(2, None, StopMode::None));
     assert!(bench.savepoints[1].as_ref().unwrap_err().to_string().contains("savepoint-dir"));
 }
 
@@ -644,4 +658,141 @@ fn an_adaptive_job_takes_the_slots_that_there_are_and_more_when_they_come() {
     assert_eq!(again, [(2, next); 4]);
     let attempts: Vec<_> = bench.job.executions.iter().map(|e| e.attempt).collect();
     assert_eq!(attempts, [2, 1, 2, 1]);
+}
+
+/// A job that is being stopped with savepoint `id`, all but the last acknowledgement there.
+fn stopping(stop: StopMode, pairs: &[(&str, &str)]) -> (Bench, u64) {
+    let mut bench = Bench::new(exchange(), &[CHECKPOINTS, pairs].concat(), &[2]);
+    bench.all_run();
+    bench.checkpoint();
+    bench.event(savepoint(1, Some("memory://s"), stop));
+    assert_eq!(bench.job.state(), JobState::StoppingWithSavepoint);
+    assert_eq!(bench.job.status().state, "RUNNING");
+    let id = bench.job.checkpoints.pending_id().unwrap();
+    let triggers = std::mem::take(&mut bench.sent);
+    let stops = triggers.iter().filter(|(_, m)| matches!(m, ToTask::TriggerCheckpoint(t) if t.stop() == stop)).count();
+    assert_eq!(stops, 2, "{triggers:?}");
+    for task in 0..3 {
+        bench.ack(task, id);
+    }
+    assert!(bench.savepoints.is_empty());
+    (bench, id)
+}
+
+#[test]
+fn a_job_that_is_stopped_with_a_savepoint_commits_it_and_finishes() {
+    let (mut bench, id) = stopping(StopMode::Suspend, &[]);
+    bench.ack(3, id);
+    assert_eq!(bench.shown(), [format!("complete {id}")]);
+    assert!(bench.savepoints.is_empty(), "its tasks have not ended");
+    for task in bench.all_tasks() {
+        bench.state(task, "FINISHED");
+    }
+    assert_eq!(bench.job.state(), JobState::Finished);
+    assert_eq!(bench.savepoints, [Ok("memory://s/savepoint-000000-1".to_owned())]);
+}
+
+#[test]
+fn a_job_goes_on_when_the_savepoint_to_stop_with_fails() {
+    for (stop, after) in [(StopMode::Suspend, JobState::Running), (StopMode::Drain, JobState::Restarting)] {
+        let (mut bench, id) = stopping(stop, &[]);
+        bench.message(3, |attempt| {
+            let reason = "the disk is full".to_owned();
+            FromTask::CheckpointDecline(internal::CheckpointDecline { attempt: Some(attempt), checkpoint_id: id, reason })
+        });
+        assert_eq!(bench.job.state(), after);
+        let [Err(error)] = &bench.savepoints[..] else { panic!("{:?}", bench.savepoints) };
+        assert!(error.to_string().contains("the disk is full"), "{error}");
+        assert!(bench.shown().contains(&format!("aborted {id}")));
+        if stop == StopMode::Suspend {
+            bench.checkpoint();
+        }
+    }
+}
+
+#[test]
+fn a_failure_before_the_savepoint_is_complete_restarts_and_one_after_it_does_not() {
+    for complete in [false, true] {
+        let (mut bench, id) = stopping(StopMode::Suspend, &[]);
+        if complete {
+            bench.ack(3, id);
+        }
+        bench.state(3, "FAILED");
+        let expected = if complete { JobState::Failing } else { JobState::Restarting };
+        assert_eq!(bench.job.state(), expected);
+        for task in 0..3 {
+            bench.state(task, "CANCELED");
+        }
+        let [Err(error)] = &bench.savepoints[..] else { panic!("{:?}", bench.savepoints) };
+        assert_eq!(error.to_string().contains("the savepoint memory://s/savepoint-000000-1 is complete"), complete, "{error}");
+        bench.at(bench.now + 100_000);
+        assert_eq!(bench.deployments().len(), if complete { 0 } else { 4 });
+    }
+}
+
+#[test]
+fn a_failure_while_head_is_swapped_waits_for_what_becomes_of_the_savepoint() {
+    let (mut bench, id) = stopping(StopMode::Suspend, &[]);
+    bench.hold_storage = true;
+    bench.ack(3, id);
+    let metadata = bench.held.remove(0);
+    let reply = bench.store.apply(&metadata.1);
+    bench.event(JobEvent::Storage { ticket: metadata.0, reply });
+    assert!(matches!(bench.held[..], [(_, StorageRequest::SwapHead { .. })]));
+    bench.state(3, "FAILED");
+    for task in 0..3 {
+        bench.state(task, "CANCELED");
+    }
+    bench.at(bench.now + 100_000);
+    assert!(bench.deployments().is_empty() && bench.savepoints.is_empty());
+    bench.release_storage();
+    assert_eq!(bench.job.state(), JobState::Failed);
+    assert!(matches!(&bench.savepoints[..], [Err(error)] if error.to_string().contains("is complete")));
+}
+
+#[test]
+fn only_a_running_job_is_stopped_and_only_once() {
+    let mut bench = Bench::new(exchange(), CHECKPOINTS, &[2]);
+    bench.event(savepoint(1, Some("memory://s"), StopMode::Suspend));
+    assert!(matches!(&bench.savepoints[..], [Err(error)] if error.to_string().contains("only a RUNNING job")));
+    let (mut bench, _) = stopping(StopMode::Suspend, &[]);
+    for stop in [StopMode::Suspend, StopMode::None] {
+        bench.event(savepoint(2, Some("memory://s"), stop));
+    }
+    assert!(matches!(&bench.savepoints[..], [Err(_), Err(_)]), "{:?}", bench.savepoints);
+    bench.event(JobEvent::Cancel);
+    assert_eq!(bench.job.state(), JobState::Canceling);
+    assert_eq!(bench.savepoints.len(), 3);
+}
+
+#[test]
+fn a_job_starts_from_a_savepoint_at_another_parallelism_with_its_key_groups() {
+    let mut store = MemoryStore::default();
+    let keyed = v1::KeyedSnapshot {
+        files: vec![v1::StateFile::default()],
+        tables: vec![v1::TableEntry { operator_uid: "k".into(), ..Default::default() }],
+        ..Default::default()
+    };
+    let subtask = v1::SubtaskSnapshot { keyed: Some(keyed), ..Default::default() };
+    let vertex = v1::VertexSnapshot {
+        vertex_id: "k".into(),
+        parallelism: 1,
+        max_parallelism: 64,
+        subtasks: vec![subtask],
+        ..Default::default()
+    };
+    let metadata = v1::CheckpointMetadata { checkpoint_id: 41, vertices: vec![vertex], savepoint: true, ..Default::default() };
+    store.metadata.insert("memory://s/one".into(), metadata);
+    let start = [("execution.state-recovery.path", "memory://s/one")];
+    let mut bench = Bench::on(store, exchange(), &[CHECKPOINTS, &start].concat(), &[2], BTreeMap::new());
+    let deployments = bench.deployments();
+    let restored = |d: &internal::TaskDeployment| {
+        let id = d.attempt.clone().unwrap_or_default().vertex_id;
+        (id, d.max_parallelism, d.restore_checkpoint_id, d.restore.len(), d.restore_parallelism)
+    };
+    let mut shown: Vec<_> = deployments.iter().map(restored).collect();
+    shown.dedup();
+    assert_eq!(shown, [("k".to_owned(), 64, 41, 1, 1), ("s".to_owned(), 128, 41, 0, 0)]);
+    bench.all_run();
+    assert!(bench.checkpoint() > 41);
 }

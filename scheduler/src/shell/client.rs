@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hurtig_graph::config::Configuration;
 use hurtig_graph::ids::JobId;
+use hurtig_proto::internal::v1::StopMode;
 use hurtig_proto::v1;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -60,6 +61,10 @@ impl Client {
         let (context, id) = (self.context.clone(), job.clone());
         let prepared = tokio::task::spawn_blocking(move || context.prepare(id, &graph)).await;
         let (submission, storage) = prepared.map_err(|error| internal(&error))??;
+        if let Some(start) = submission.settings.checkpoints.start.clone() {
+            let plan = submission.plan.clone();
+            self.context.check_start(&start, &plan, storage.as_ref()).await?;
+        }
         let created = self.ask(move |driver| driver.submit(submission, storage)).await?;
         Ok(v1::SubmitJobResponse { job_id: job.to_string(), created })
     }
@@ -135,11 +140,25 @@ impl Client {
     /// # Errors
     /// There is no such job, it does not run, or the savepoint fails.
     pub async fn savepoint(&self, job: &str, target: &str) -> Result<String> {
+        self.take_savepoint(job, target, StopMode::None).await
+    }
+
+    /// Ends a job with a savepoint and returns its URI, once all tasks have finished. With `drain`,
+    /// event time ends before it.
+    ///
+    /// # Errors
+    /// There is no such job, it does not run, the savepoint fails (then the job runs on), or a task
+    /// fails before it has committed what belongs to the savepoint.
+    pub async fn stop(&self, job: &str, target: &str, drain: bool) -> Result<String> {
+        self.take_savepoint(job, target, if drain { StopMode::Drain } else { StopMode::Suspend }).await
+    }
+
+    async fn take_savepoint(&self, job: &str, target: &str, stop: StopMode) -> Result<String> {
         let (answer, answered) = oneshot::channel();
         let (job, target) = (job.to_owned(), (!target.is_empty()).then(|| target.to_owned()));
         let asked = self.ask(move |driver| {
             let id = driver.master.find(&job)?.id().clone();
-            driver.savepoint(id, target, answer);
+            driver.savepoint(id, target, stop, answer);
             Ok::<(), SchedulerError>(())
         });
         asked.await??;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hurtig_graph::connector::ConnectorCatalog;
 use hurtig_graph::ids::JobId;
 use hurtig_proto::internal::v1 as internal;
+use hurtig_proto::internal::v1::StopMode;
 use hurtig_proto::v1;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::collect::CollectQueue;
 use super::metrics::JobMetrics;
+use crate::checkpoint::SavepointWish;
 use crate::error::{Result, SchedulerError};
 use crate::job::{JobAction, JobEvent, Submission};
 use crate::master::{Action, Event, Master};
@@ -290,11 +292,20 @@ impl Driver {
         created
     }
 
-    pub(super) fn savepoint(&mut self, job: JobId, target: Option<String>, answer: oneshot::Sender<Result<String>>) {
+    /// Asks a job for a savepoint, perhaps to stop with it.
+    pub(super) fn savepoint(
+        &mut self,
+        job: JobId,
+        target: Option<String>,
+        stop: StopMode,
+        answer: oneshot::Sender<Result<String>>,
+    ) {
         let request = self.next_savepoint;
         self.next_savepoint += 1;
         self.savepoints.insert(request, answer);
-        self.event(Event::Job { job, event: Box::new(JobEvent::Savepoint { request, target }) });
+        let random = uuid::Uuid::new_v4().simple().to_string();
+        let wish = SavepointWish { request, target, nonce: random[..12].to_owned(), stop };
+        self.event(Event::Job { job, event: Box::new(JobEvent::Savepoint(wish)) });
     }
 
     pub(super) fn watch(&self, job: &str) -> Result<watch::Receiver<v1::JobStatus>> {

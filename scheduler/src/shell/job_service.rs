@@ -77,6 +77,12 @@ impl JobService for JobServiceImpl {
         Ok(Response::new(v1::TriggerSavepointResponse { path }))
     }
 
+    async fn stop_job(&self, request: Request<v1::StopJobRequest>) -> Result<Response<v1::StopJobResponse>, Status> {
+        let request = request.into_inner();
+        let path = self.client.stop(&request.job_id, &request.target, request.drain).await?;
+        Ok(Response::new(v1::StopJobResponse { path }))
+    }
+
     async fn collect_results(
         &self,
         request: Request<v1::CollectResultsRequest>,

@@ -27,7 +27,7 @@ use hurtig_graph::config::{Configuration, TlsFiles, keys};
 use hurtig_graph::connector::ConnectorCatalog;
 use hurtig_graph::error::ErrorKind;
 use hurtig_graph::ids::JobId;
-use hurtig_graph::job::ExprResolver;
+use hurtig_graph::job::{ExprResolver, JobPlan};
 use hurtig_proto::internal::v1::cluster_service_server::ClusterServiceServer;
 use hurtig_proto::v1;
 use hurtig_proto::v1::job_service_server::JobServiceServer;
@@ -41,6 +41,7 @@ pub use client::{Client, JobWatch};
 pub use collect::ResultStream;
 
 use crate::error::{Result, SchedulerError};
+use crate::job::savepoint::Declarations;
 use crate::master::Master;
 use crate::settings::MasterSettings;
 use crate::storage::CheckpointStorage;
@@ -67,6 +68,9 @@ pub struct JobManagerConfig {
 /// Makes the checkpoint storage of a job. Gets the job, the folder of all checkpoints as a URI, and
 /// the job's configuration (credentials, endpoints).
 pub type StorageFactory = Arc<dyn Fn(&JobId, &str, &Configuration) -> Result<Arc<dyn CheckpointStorage>> + Send + Sync>;
+
+/// Gives the keyed state that the operators of a plan declare, as far as it is known before they run.
+pub type Declare = Arc<dyn Fn(&JobPlan) -> Declarations + Send + Sync>;
 
 /// What a SQL script comes to.
 #[derive(Debug, Clone, Default)]
@@ -97,6 +101,8 @@ pub struct JobManagerServices {
     pub resolver: Arc<dyn ExprResolver>,
     /// Checkpoint storage.
     pub storage: StorageFactory,
+    /// `None`: state is compared with what operators declare only when they restore it.
+    pub declarations: Option<Declare>,
     /// `None`: SQL is refused.
     pub sql: Option<Arc<dyn SqlHandler>>,
     /// More gRPC services.
@@ -133,8 +139,8 @@ impl JobManager {
 
         let _in_runtime = runtime.enter();
         let (sender, commands) = tokio::sync::mpsc::unbounded_channel();
-        let JobManagerServices { catalog, resolver, storage, sql, routes } = services;
-        let context = submit::SubmitContext { config, catalog: catalog.clone(), resolver, storage, sql };
+        let JobManagerServices { catalog, resolver, storage, declarations, sql, routes } = services;
+        let context = submit::SubmitContext { config, catalog: catalog.clone(), resolver, storage, declarations, sql };
         let client = Client::new(sender.clone(), Arc::new(context));
         let driver = Driver::new(master, clock, catalog, sender, runtime.clone());
         let job_service = JobServiceServer::new(job_service::JobServiceImpl::new(client.clone()))

@@ -14,10 +14,10 @@ use hurtig_proto::v1;
 use hurtig_proto::v1::operator::Kind;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{JobManagerConfig, SqlHandler, StorageFactory};
+use super::{Declare, JobManagerConfig, SqlHandler, StorageFactory};
 use crate::error::{Result, SchedulerError};
-use crate::job::Submission;
-use crate::settings::JobSettings;
+use crate::job::{Submission, savepoint};
+use crate::settings::{JobSettings, StartFrom};
 use crate::storage::CheckpointStorage;
 
 /// What planning needs.
@@ -26,6 +26,7 @@ pub(super) struct SubmitContext {
     pub(super) catalog: Arc<dyn ConnectorCatalog>,
     pub(super) resolver: Arc<dyn ExprResolver>,
     pub(super) storage: StorageFactory,
+    pub(super) declarations: Option<Declare>,
     pub(super) sql: Option<Arc<dyn SqlHandler>>,
 }
 
@@ -41,6 +42,18 @@ impl SubmitContext {
         let checkpoint_directory = storage.directory();
         let seed = xxh3_64(job.as_str().as_bytes());
         Ok((Submission { job, plan, settings, coordinators, checkpoint_directory, seed }, storage))
+    }
+
+    /// Whether what a new job is to start from is there and fits it.
+    pub(super) async fn check_start(
+        &self,
+        start: &StartFrom,
+        plan: &JobPlan,
+        storage: &dyn CheckpointStorage,
+    ) -> Result<()> {
+        let metadata = storage.read_metadata(&start.path).await?;
+        let declared = self.declarations.as_ref().map(|declare| declare(plan)).unwrap_or_default();
+        savepoint::check(start, &metadata, plan, &declared).map_err(SchedulerError::Precondition)
     }
 
     fn check_connectors(&self, graph: &v1::JobGraph) -> Result<()> {

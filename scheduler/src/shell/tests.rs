@@ -78,6 +78,7 @@ fn start(pairs: &[(&str, &str)]) -> (JobManager, Arc<MemoryStorage>) {
         catalog: Arc::new(Connectors),
         resolver: Arc::new(NoExpressions),
         storage: Arc::new(move |_, _, _| Ok(for_factory.clone() as Arc<dyn CheckpointStorage>)),
+        declarations: None,
         sql: Some(Arc::new(EchoSql)),
         routes: None,
     };

@@ -27,6 +27,8 @@ pub struct Report {
     pub region_only: bool,
     /// The job ran at less parallelism than planned.
     pub rescaled: bool,
+    /// The job was stopped with a savepoint.
+    pub stopped: bool,
     /// The state in which the job ended.
     pub end: Option<JobState>,
     /// Transitions of the job.
@@ -46,6 +48,7 @@ pub struct Coverage {
     refused_stale: u64,
     region_only: u64,
     rescaled: u64,
+    stopped: u64,
     checkpoints: u64,
     restarts: u64,
     ends: BTreeMap<JobState, u64>,
@@ -66,6 +69,7 @@ impl Coverage {
         self.refused_stale += u64::from(report.refused_stale);
         self.region_only += u64::from(report.region_only);
         self.rescaled += u64::from(report.rescaled);
+        self.stopped += u64::from(report.stopped);
         self.checkpoints += report.checkpoints;
         self.restarts += report.restarts;
         if let Some(end) = report.end {
@@ -88,6 +92,7 @@ impl Coverage {
         share("refuse a message of a stale attempt", self.refused_stale, 20);
         share("restart a region while others run", self.region_only, 10);
         share("change the parallelism", self.rescaled, 3);
+        share("stop with a savepoint", self.stopped, 5);
         missing.extend(rare("job", JobState::TRANSITIONS, &self.job));
         missing.extend(rare("execution", ExecutionState::TRANSITIONS, &self.executions));
         missing.extend(rare("checkpoint", CheckpointPhase::TRANSITIONS, &self.phases));
@@ -122,6 +127,7 @@ impl fmt::Display for Coverage {
         writeln!(f, "refused a message of a stale attempt: {} %", percent(self.refused_stale))?;
         writeln!(f, "restarted a region while others ran on: {} %", percent(self.region_only))?;
         writeln!(f, "changed the parallelism: {} %", percent(self.rescaled))?;
+        writeln!(f, "stopped with a savepoint: {} %", percent(self.stopped))?;
         writeln!(f, "checkpoints completed {}, restarts {}", self.checkpoints, self.restarts)?;
         writeln!(f, "ends {:?}", self.ends)?;
         for ((from, to), count) in &self.job {

@@ -10,6 +10,10 @@
 //! 5. With checkpoints on, sinks make every record visible at most once, and only for a completed
 //!    checkpoint; of a finished job, exactly once.
 //! 6. Once faults stop, every job ends.
+//! 7. A job that was stopped with a savepoint is never deployed again. What its sinks have made visible
+//!    is what sources had read in the savepoint: of a finished job exactly that, of another together
+//!    with the transactions in the savepoint, which whoever starts from it commits.
+//! 8. A savepoint that the user was told of is complete, and nothing of it is deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,7 +24,7 @@ use super::enumerator;
 use super::process::Process;
 use super::scenario::Scenario;
 use super::store::{Ledger, Store};
-use super::task::{self, TaskState};
+use super::task::{self, TaskId, TaskState};
 use crate::job::JobMaster;
 use crate::job::state::{ExecutionState, JobState};
 use crate::slots::{SessionId, SlotPool};
@@ -178,15 +182,64 @@ pub fn before_delete(objects: &[String], store: &Store) -> Result<(), String> {
     let referenced = store.referenced();
     let named: BTreeSet<&String> =
         store.objects.head.iter().flat_map(|(h, _)| &h.retained).map(|entry| &entry.metadata_object).collect();
+    if let Some(object) = objects.iter().find(|object| store.saved.iter().any(|saved| object.starts_with(saved))) {
+        return Err(format!("{object} is deleted, which is part of a savepoint"));
+    }
     match objects.iter().find(|object| referenced.contains(object.as_str()) || named.contains(object)) {
         Some(object) => Err(format!("{object} is deleted, but HEAD names a checkpoint that refers to it")),
         None => Ok(()),
     }
 }
 
+/// 7, when a job has ended that was stopped.
+pub fn at_stop(job: &JobMaster, stopped: &v1::CheckpointMetadata, ledger: &Ledger, scenario: &Scenario) -> Result<(), String> {
+    let states = |vertex: &str| -> Vec<(u32, TaskState)> {
+        let vertex = stopped.vertices.iter().find(|v| v.vertex_id == vertex);
+        let live = vertex.into_iter().flat_map(|v| &v.subtasks).filter(|s| !s.finished);
+        live.map(|snapshot| (snapshot.subtask, task::decode(snapshot))).collect()
+    };
+    let mut resumed = ledger.clone();
+    for sink in stopped.vertices.iter().filter(|v| v.vertex_id.starts_with('k')) {
+        for (subtask, state) in states(&sink.vertex_id) {
+            let id = TaskId { vertex: sink.vertex_id.clone(), subtask, ..TaskId::default() };
+            state.transactions.iter().try_for_each(|transaction| resumed.commit(&id, transaction))?;
+        }
+    }
+    for (i, source) in job.topology().plan.vertices.iter().filter(|v| v.is_source).enumerate() {
+        let (readers, sink) = (states(&source.id), source.id.replace('s', "k"));
+        if readers.len() < source.parallelism as usize {
+            // Those that had finished do not say what they read.
+            continue;
+        }
+        for split in (0..scenario.splits).map(|split| split + i as u32 * 100) {
+            let position = readers.iter().find_map(|(_, reader)| reader.splits.get(&split)).map_or(0, |(next, _)| *next);
+            if !resumed.is_complete(&sink, split, position) {
+                return Err(format!("split {split} was read to {position}, which is not what {sink} has after a resume"));
+            }
+            if job.state() == JobState::Finished && !ledger.is_complete(&sink, split, position) {
+                return Err(format!("the job has finished, but {sink} has not committed split {split} to {position}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// 8, when the user is told.
+pub fn on_saved(folder: &str, store: &Store) -> Result<(), String> {
+    let metadata = store.objects.metadata.get(folder).ok_or_else(|| format!("savepoint {folder} has no metadata"))?;
+    let files = metadata.vertices.iter().flat_map(|v| &v.subtasks).flat_map(crate::checkpoint::files::objects_of);
+    for file in files {
+        if !file.starts_with(&format!("{folder}/")) || !store.files.contains(file) {
+            return Err(format!("savepoint {folder} refers to {file}"));
+        }
+    }
+    Ok(())
+}
+
 /// 5, for a commit because of checkpoint `by`.
 pub fn before_commit(by: u64, checkpointing: bool, store: &Store) -> Result<(), String> {
-    if checkpointing && !store.completed.contains(&by) {
+    let stopped = store.stopped_with().is_some_and(|savepoint| savepoint.checkpoint_id == by);
+    if checkpointing && !store.completed.contains(&by) && !stopped {
         return Err(format!("a sink commits for checkpoint {by}, which is not complete"));
     }
     Ok(())

@@ -55,6 +55,7 @@ impl PlanBuilder {
             name: id.into(),
             parallelism,
             max_parallelism: 128,
+            max_parallelism_set: false,
             slot_sharing_group: "default".into(),
             operators: vec![operator],
             is_source,

@@ -22,6 +22,10 @@ pub enum Fault {
     FailTask,
     /// The user asks for a savepoint.
     Savepoint,
+    /// The user stops the job with a savepoint.
+    Stop,
+    /// The same, with the end of event time before it.
+    StopDraining,
     /// The user cancels the job.
     Cancel,
     /// Another JobManager writes HEAD.
@@ -53,6 +57,10 @@ pub struct Scenario {
     pub cancel_at_finish: bool,
     /// Chance that a task declines a checkpoint, in percent.
     pub decline_percent: u32,
+    /// The same for a savepoint.
+    pub savepoint_decline_percent: u32,
+    /// A task fails when the first has finished.
+    pub fail_at_finish: bool,
     /// Chance that listing splits fails, in percent.
     pub discovery_fails_percent: u32,
     /// Chance that a deployment fails to restore, in percent.
@@ -85,6 +93,16 @@ impl Scenario {
             24..=27 => faults.push((rng.random_range(3_000..faults_end_ms), Fault::Usurp)),
             28 => configuration.set("restart-strategy.type", "none"),
             29 | 30 => faults.clear(),
+            38..=59 => {
+                let at = rng.random_range(2_000..faults_end_ms);
+                faults.push((at, if rng.random_bool(0.7) { Fault::Stop } else { Fault::StopDraining }));
+                let after = at + rng.random_range(20..2_500);
+                match special {
+                    38..=43 => faults.push((after, Fault::Cancel)),
+                    44..=46 => faults.push((after, failure(rng))),
+                    _ => {}
+                }
+            }
             _ => {}
         }
         for _ in 0..rng.random_range(0..=1) {
@@ -104,6 +122,8 @@ impl Scenario {
             store_refuses: matches!(special, 31..=33),
             cancel_at_finish: matches!(special, 34..=37),
             decline_percent: if rng.random_bool(0.8) { 0 } else { 2 },
+            savepoint_decline_percent: if matches!(special, 52..=57) { 30 } else { 0 },
+            fail_at_finish: matches!(special, 44..=51),
             discovery_fails_percent: if rng.random_bool(0.9) { 0 } else { 30 },
             restore_fails_percent: if rng.random_bool(0.6) { 0 } else { 4 },
         }

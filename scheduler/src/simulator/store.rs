@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hurtig_proto::v1;
+
 use super::task::{Records, TaskId, Transaction};
-use crate::storage::memory::MemoryStore;
+use crate::storage::memory::{MEMORY_DIRECTORY, MemoryStore};
 
 /// What becomes of a storage call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,18 +33,28 @@ pub struct Store {
     pub completed: BTreeSet<u64>,
     /// Another JobManager has written HEAD.
     pub usurped: bool,
+    /// Folders of savepoints by checkpoint id.
+    pub savepoints: BTreeMap<u64, String>,
+    /// Those that the user was told are complete.
+    pub saved: BTreeSet<String>,
     next_file: u64,
 }
 
 impl Store {
     /// Uploads a new state file.
-    pub fn upload(&mut self, task: &TaskId) -> String {
+    pub fn upload(&mut self, task: &TaskId, checkpoint: u64) -> String {
         self.next_file += 1;
         let TaskId { vertex, subtask, attempt, .. } = task;
-        let directory = crate::storage::memory::MEMORY_DIRECTORY;
+        let directory = self.savepoints.get(&checkpoint).map_or(MEMORY_DIRECTORY, String::as_str);
         let file = format!("{directory}/{vertex}-{subtask}-{attempt}-{}", self.next_file);
         self.files.insert(file.clone());
         file
+    }
+
+    /// The savepoint with which the job was stopped.
+    pub fn stopped_with(&self) -> Option<&v1::CheckpointMetadata> {
+        let (head, _) = self.objects.head.as_ref()?;
+        self.objects.metadata.get(&head.stopped_with)
     }
 
     /// The files that the checkpoints named by HEAD refer to.
@@ -58,7 +70,7 @@ impl Store {
 type TransactionName = (String, (u32, u32), u64);
 
 /// What the sinks of a job have committed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Ledger {
     transactions: BTreeMap<TransactionName, Vec<Records>>,
     /// By sink vertex and split: ranges by their start.
@@ -92,6 +104,7 @@ impl Ledger {
     pub fn is_complete(&self, vertex: &str, split: u32, records: u64) -> bool {
         let ranges = self.visible.get(&(vertex.to_owned(), split));
         let total: u64 = ranges.into_iter().flatten().map(|(from, to)| to - from).sum();
-        total == records
+        let last = ranges.into_iter().flatten().map(|(_, to)| *to).max().unwrap_or(0);
+        total == records && last == records
     }
 }

@@ -5,13 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hurtig_proto::internal::v1 as internal;
+use hurtig_proto::internal::v1::StopMode;
 use hurtig_proto::v1;
 use hurtig_proto::v1::partitioner::Kind;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 /// An attempt: job, vertex, subtask, attempt.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TaskId {
     pub job: String,
     pub vertex: String,
@@ -50,7 +51,7 @@ pub struct Records {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Element {
     Records(Records),
-    Barrier(u64),
+    Barrier(u64, StopMode),
     EndOfData,
     EndOfPartition,
 }
@@ -116,7 +117,7 @@ pub enum Effect {
 
 #[derive(Debug)]
 enum Mail {
-    Barrier(u64),
+    Barrier(u64, StopMode),
     /// `None`: there are no more.
     Split(Option<u32>),
 }
@@ -138,9 +139,11 @@ pub struct Task {
     /// What the JobManager has sent to a source, in order.
     mailbox: VecDeque<Mail>,
     /// Barrier being aligned.
-    aligning: Option<u64>,
+    aligning: Option<(u64, StopMode)>,
     /// Barrier of the JobManager, for a task with inputs.
-    triggered: Option<u64>,
+    triggered: Option<(u64, StopMode)>,
+    /// It waits for this savepoint and then ends.
+    stopping: Option<u64>,
     last_barrier: u64,
     aborted: BTreeSet<u64>,
     ended: bool,
@@ -183,6 +186,7 @@ impl Task {
             mailbox: VecDeque::new(),
             aligning: None,
             triggered: None,
+            stopping: None,
             last_barrier: restore_id,
             aborted: BTreeSet::new(),
             ended: false,
@@ -201,18 +205,23 @@ impl Task {
     }
 
     /// A barrier by the JobManager's call.
-    pub fn on_trigger(&mut self, checkpoint: u64) {
+    pub fn on_trigger(&mut self, checkpoint: u64, stop: StopMode) {
         if self.is_source {
-            self.mailbox.push_back(Mail::Barrier(checkpoint));
+            self.mailbox.push_back(Mail::Barrier(checkpoint, stop));
         } else if checkpoint > self.last_barrier {
-            self.triggered = Some(checkpoint);
+            self.triggered = Some((checkpoint, stop));
         }
     }
 
     fn read_mailbox(&mut self, channels: &mut Channels, effects: &mut Vec<Effect>) {
         while let Some(mail) = self.mailbox.pop_front() {
             match mail {
-                Mail::Barrier(checkpoint) => self.snapshot(checkpoint, channels, effects),
+                Mail::Barrier(checkpoint, stop) => {
+                    if stop == StopMode::Drain && !self.aborted.contains(&checkpoint) {
+                        self.end_of_data(channels, effects);
+                    }
+                    self.snapshot(checkpoint, stop, channels, effects);
+                }
                 Mail::Split(split) => {
                     self.requested = false;
                     self.no_more_splits |= split.is_none();
@@ -226,7 +235,8 @@ impl Task {
     /// A checkpoint will not complete.
     pub fn on_aborted(&mut self, checkpoint: u64) {
         self.aborted.insert(checkpoint);
-        if self.aligning == Some(checkpoint) {
+        self.stopping = self.stopping.filter(|stopping| *stopping != checkpoint);
+        if self.aligning.is_some_and(|(aligning, _)| aligning == checkpoint) {
             self.stop_aligning();
         }
     }
@@ -245,7 +255,7 @@ impl Task {
                 self.state.transactions.push(transaction);
             }
         }
-        if self.end_checkpoint.is_some_and(|end| end <= checkpoint) {
+        if self.end_checkpoint.is_some_and(|end| end <= checkpoint) || self.stopping == Some(checkpoint) {
             self.finish(channels, &mut effects);
         }
         effects
@@ -259,8 +269,10 @@ impl Task {
         }
         if self.is_source {
             self.read_mailbox(channels, &mut effects);
-            self.emit_records(channels, rng, &mut effects);
-        } else {
+            if self.stopping.is_none() {
+                self.emit_records(channels, rng, &mut effects);
+            }
+        } else if self.stopping.is_none() {
             self.read_inputs(channels, &mut effects);
         }
         effects
@@ -289,23 +301,25 @@ impl Task {
 
     fn read_inputs(&mut self, channels: &mut Channels, effects: &mut Vec<Effect>) {
         for i in 0..self.inputs.len() {
-            while !self.inputs[i].aligned {
+            while !self.inputs[i].aligned && self.stopping.is_none() {
                 let Some(element) = channels.get_mut(&self.inputs[i].channel).and_then(VecDeque::pop_front) else {
                     break;
                 };
                 match element {
                     Element::Records(records) => self.receive(records, channels),
-                    Element::Barrier(checkpoint) => self.on_barrier(i, checkpoint),
+                    Element::Barrier(checkpoint, stop) => self.on_barrier(i, checkpoint, stop),
                     Element::EndOfData => self.inputs[i].ended = true,
                     Element::EndOfPartition => self.inputs[i].closed = true,
                 }
                 self.snapshot_if_aligned(channels, effects);
             }
         }
-        if self.inputs.iter().all(|input| input.ended || input.closed) {
-            self.end_of_data(channels, effects);
+        if self.stopping.is_none() {
+            if self.inputs.iter().all(|input| input.ended || input.closed) {
+                self.end_of_data(channels, effects);
+            }
+            self.snapshot_if_aligned(channels, effects);
         }
-        self.snapshot_if_aligned(channels, effects);
     }
 
     fn receive(&mut self, records: Records, channels: &mut Channels) {
@@ -313,14 +327,14 @@ impl Task {
         if self.is_sink { self.open.push(records) } else { self.send(records, channels) }
     }
 
-    fn on_barrier(&mut self, input: usize, checkpoint: u64) {
+    fn on_barrier(&mut self, input: usize, checkpoint: u64, stop: StopMode) {
         if checkpoint <= self.last_barrier || self.aborted.contains(&checkpoint) {
             return;
         }
-        if self.aligning.is_some_and(|aligning| aligning != checkpoint) {
+        if self.aligning.is_some_and(|(aligning, _)| aligning != checkpoint) {
             self.stop_aligning();
         }
-        self.aligning = Some(checkpoint);
+        self.aligning = Some((checkpoint, stop));
         self.inputs[input].aligned = true;
     }
 
@@ -330,25 +344,26 @@ impl Task {
     }
 
     fn snapshot_if_aligned(&mut self, channels: &mut Channels, effects: &mut Vec<Effect>) {
-        let checkpoint = match (self.aligning, self.triggered) {
-            (Some(checkpoint), _) => checkpoint,
+        let (checkpoint, stop) = match (self.aligning, self.triggered) {
+            (Some(barrier), _) => barrier,
             // Called for only when all producers have ended: a barrier on every open channel.
-            (None, Some(checkpoint)) if !self.aborted.contains(&checkpoint) => checkpoint,
+            (None, Some(barrier)) if !self.aborted.contains(&barrier.0) => barrier,
             _ => return,
         };
         if self.inputs.iter().all(|input| input.aligned || input.closed) {
             self.triggered = None;
-            self.snapshot(checkpoint, channels, effects);
+            self.snapshot(checkpoint, stop, channels, effects);
             self.stop_aligning();
         }
     }
 
-    fn snapshot(&mut self, checkpoint: u64, channels: &mut Channels, effects: &mut Vec<Effect>) {
+    fn snapshot(&mut self, checkpoint: u64, stop: StopMode, channels: &mut Channels, effects: &mut Vec<Effect>) {
         if checkpoint <= self.last_barrier || self.aborted.contains(&checkpoint) {
             return;
         }
         self.last_barrier = checkpoint;
-        self.broadcast(Element::Barrier(checkpoint), channels);
+        self.broadcast(Element::Barrier(checkpoint, stop), channels);
+        self.stopping = (stop != StopMode::None).then_some(checkpoint);
         if self.is_sink {
             let records = std::mem::take(&mut self.open);
             self.state.transactions.push(Transaction { checkpoint, writer: self.writer(), records });

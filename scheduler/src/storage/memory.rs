@@ -37,14 +37,23 @@ impl MemoryStore {
                 StorageReply::MetadataWritten(self.write(metadata, savepoint_folder.as_deref()))
             }
             StorageRequest::ReadMetadata { object } => {
-                let found = self.metadata.get(object).cloned().map(Box::new);
+                let folder = object.trim_end_matches('/').trim_end_matches("/_metadata");
+                let found = self.metadata.get(folder).or_else(|| self.metadata.get(&format!("{folder}/_metadata")));
+                let found = found.cloned().map(Box::new);
                 StorageReply::Metadata(found.ok_or_else(|| StorageError::NotFound(format!("{object} does not exist"))))
             }
             StorageRequest::Delete { objects } => {
                 for object in objects {
+                    // That of a savepoint goes by its folder.
+                    self.metadata.remove(object.trim_end_matches("/_metadata"));
                     self.metadata.remove(object);
                     self.deleted.push(object.clone());
                 }
+                StorageReply::Deleted(Ok(()))
+            }
+            StorageRequest::DeleteFolder { folder } => {
+                self.metadata.remove(folder);
+                self.deleted.push(folder.clone());
                 StorageReply::Deleted(Ok(()))
             }
             // State files are not kept here.
@@ -64,10 +73,10 @@ impl MemoryStore {
 
     fn write(&mut self, metadata: &v1::CheckpointMetadata, folder: Option<&str>) -> Result<String, StorageError> {
         let uri = match folder {
-            Some(folder) => format!("{folder}/savepoint-{}", metadata.checkpoint_id),
+            Some(folder) => folder.to_owned(),
             None => format!("{MEMORY_DIRECTORY}/chk-{}/_metadata", metadata.checkpoint_id),
         };
-        if self.metadata.contains_key(&uri) {
+        if self.metadata.get(&uri).is_some_and(|there| there != metadata) {
             return Err(StorageError::Conflict(format!("{uri} exists already")));
         }
         self.metadata.insert(uri.clone(), metadata.clone());
@@ -125,6 +134,13 @@ impl CheckpointStorage for MemoryStorage {
     async fn read_metadata(&self, object: &str) -> Result<v1::CheckpointMetadata, StorageError> {
         match self.apply(&StorageRequest::ReadMetadata { object: object.to_owned() }) {
             StorageReply::Metadata(result) => result.map(|metadata| *metadata),
+            other => mismatch(other),
+        }
+    }
+
+    async fn delete_folder(&self, folder: &str) -> Result<(), StorageError> {
+        match self.apply(&StorageRequest::DeleteFolder { folder: folder.to_owned() }) {
+            StorageReply::Deleted(result) => result,
             other => mismatch(other),
         }
     }

@@ -7,6 +7,7 @@
 
 pub mod memory;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -50,24 +51,30 @@ pub trait CheckpointStorage: Send + Sync {
     /// new version.
     async fn swap_head(&self, head: &v1::Head, expected: Option<&Version>) -> Result<Version, StorageError>;
 
-    /// Writes the metadata object of a checkpoint, create-only, and returns its URI. With a
-    /// savepoint folder: into a new folder below it, and returns that folder's URI.
+    /// Writes the metadata object of a checkpoint, create-only, and returns its URI. It is no error
+    /// when exactly this metadata is there. With a savepoint's folder: into that, and returns it.
     async fn write_metadata(
         &self,
         metadata: &v1::CheckpointMetadata,
         savepoint_folder: Option<&str>,
     ) -> Result<String, StorageError>;
 
-    /// Reads a metadata object.
+    /// Reads the metadata of a checkpoint or savepoint, by its metadata object or its folder.
     async fn read_metadata(&self, object: &str) -> Result<v1::CheckpointMetadata, StorageError>;
 
     /// Deletes objects; one that does not exist is no error.
     async fn delete(&self, objects: &[String]) -> Result<(), StorageError>;
 
+    /// Deletes a savepoint's folder with everything in it; one that does not exist is no error. By
+    /// default nothing.
+    async fn delete_folder(&self, _folder: &str) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     /// Deletes what aborted checkpoints, failed attempts and JobManagers that are no more have left:
-    /// files of checkpoints below `below` that none of the `kept` checkpoints refers to. None below
-    /// `below` may be under way. By default nothing.
-    async fn sweep(&self, _below: u64, _kept: &[u64]) -> Result<(), StorageError> {
+    /// files of checkpoints in `ids` that none of the `kept` checkpoints refers to. None of `ids` may
+    /// be under way. By default nothing.
+    async fn sweep(&self, _ids: Range<u64>, _kept: &[u64]) -> Result<(), StorageError> {
         Ok(())
     }
 }
@@ -88,7 +95,7 @@ pub enum StorageRequest {
     WriteMetadata {
         /// The content.
         metadata: Arc<v1::CheckpointMetadata>,
-        /// Of a savepoint.
+        /// Of a savepoint: its own.
         savepoint_folder: Option<String>,
     },
     /// See [`CheckpointStorage::read_metadata`].
@@ -101,10 +108,15 @@ pub enum StorageRequest {
         /// URIs.
         objects: Vec<String>,
     },
+    /// See [`CheckpointStorage::delete_folder`].
+    DeleteFolder {
+        /// URI.
+        folder: String,
+    },
     /// See [`CheckpointStorage::sweep`].
     Sweep {
-        /// Checkpoint id.
-        below: u64,
+        /// Checkpoint ids.
+        ids: Range<u64>,
         /// Checkpoint ids.
         kept: Vec<u64>,
     },
@@ -121,7 +133,7 @@ pub enum StorageReply {
     MetadataWritten(Result<String, StorageError>),
     /// To [`StorageRequest::ReadMetadata`].
     Metadata(Result<Box<v1::CheckpointMetadata>, StorageError>),
-    /// To [`StorageRequest::Delete`] and [`StorageRequest::Sweep`].
+    /// To [`StorageRequest::Delete`], [`StorageRequest::DeleteFolder`] and [`StorageRequest::Sweep`].
     Deleted(Result<(), StorageError>),
 }
 
@@ -133,7 +145,9 @@ impl StorageReply {
             StorageRequest::SwapHead { .. } => StorageReply::Swapped(Err(error)),
             StorageRequest::WriteMetadata { .. } => StorageReply::MetadataWritten(Err(error)),
             StorageRequest::ReadMetadata { .. } => StorageReply::Metadata(Err(error)),
-            StorageRequest::Delete { .. } | StorageRequest::Sweep { .. } => StorageReply::Deleted(Err(error)),
+            StorageRequest::Delete { .. } | StorageRequest::DeleteFolder { .. } | StorageRequest::Sweep { .. } => {
+                StorageReply::Deleted(Err(error))
+            }
         }
     }
 }
@@ -152,6 +166,7 @@ pub async fn perform(storage: &dyn CheckpointStorage, request: StorageRequest) -
             StorageReply::Metadata(storage.read_metadata(&object).await.map(Box::new))
         }
         StorageRequest::Delete { objects } => StorageReply::Deleted(storage.delete(&objects).await),
-        StorageRequest::Sweep { below, kept } => StorageReply::Deleted(storage.sweep(below, &kept).await),
+        StorageRequest::DeleteFolder { folder } => StorageReply::Deleted(storage.delete_folder(&folder).await),
+        StorageRequest::Sweep { ids, kept } => StorageReply::Deleted(storage.sweep(ids, &kept).await),
     }
 }

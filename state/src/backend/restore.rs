@@ -16,7 +16,7 @@ use rocksdb::{Direction, IngestExternalFileOptions, IteratorMode, ReadOptions, S
 
 use super::rocks::{Database, write_options};
 use super::snapshot::{SNAPSHOT_VERSION, file_hash, hash_bytes};
-use super::tables::Tables;
+use super::tables::{Tables, table_id};
 use super::{BackendConfig, TableId, remove_directory};
 use crate::encoding::{key_group_range_bounds, table_bounds};
 use crate::error::{Result, StateError};
@@ -132,6 +132,14 @@ fn delete_outside(database: &Database, base: &v1::KeyedSnapshot, (start, end): (
         database.db().delete_file_in_range_cf(family, &from, &to)?;
         database.db().delete_range_cf_opt(family, &from, &to, &write_options())?;
     }
+    // Their numbers may be given to other cells.
+    for table in &base.dropped {
+        let table = table_id(table.table)?;
+        for group in base.key_group_start.max(start)..=base.key_group_end.min(end) {
+            let (from, to) = table_bounds(group, table);
+            database.db().delete_range_cf_opt(family, &from, &to, &write_options())?;
+        }
+    }
     Ok(())
 }
 
@@ -151,7 +159,7 @@ fn ingest(
     let mut writer = SstFileWriter::create(&options);
     writer.open(&path)?;
     let mut rows = 0u64;
-    if numbers.iter().all(|(there, here)| there == here) {
+    if donor.dropped.is_empty() && numbers.iter().all(|(there, here)| there == here) {
         rows += copy(&source, key_group_range_bounds(first, last), None, &mut writer)?;
     } else {
         // Other numbers mean another order of tables within each key group.

@@ -72,7 +72,7 @@ impl Tables {
     }
 }
 
-fn table_id(number: u32) -> Result<TableId> {
+pub(super) fn table_id(number: u32) -> Result<TableId> {
     TableId::try_from(number)
         .map_err(|_| StateError::Incompatible(format!("a task has at most 65536 state cells, found number {number}")))
 }

@@ -14,10 +14,14 @@
 //! failure harms nothing: [`CheckpointStore::sweep`] finds what was left.
 
 pub mod frame;
+mod savepoint;
 mod store;
 
 pub use frame::Kind;
-pub use store::{CheckpointStore, Removed, read_savepoint, write_savepoint};
+pub use savepoint::{
+    delete_savepoint, dispose_savepoint, list_savepoints, metadata_object, read_savepoint, write_savepoint,
+};
+pub use store::{CheckpointStore, Removed};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! [`CheckpointStore`]: HEAD, metadata and deletion for one job.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use hurtig_proto::v1;
@@ -11,7 +12,7 @@ use crate::error::{Result, StateError};
 use crate::hash::KEY_HASH_VERSION;
 use crate::storage::{ObjectStores, Version, join};
 
-const METADATA: &str = "_metadata";
+pub(super) const METADATA: &str = "_metadata";
 
 /// The durable truth about one job's checkpoints. Asynchronous; keeps no state but what it has read
 /// and written, so that any number of leaders may have one.
@@ -130,10 +131,10 @@ impl CheckpointStore {
         Ok(removed)
     }
 
-    /// Deletes shared files and checkpoint directories of checkpoints below `below` that no
-    /// checkpoint in `kept` (as in [`CheckpointStore::discard`]) refers to: what aborted checkpoints,
-    /// failed attempts and deposed leaders have left. No checkpoint below `below` may be pending.
-    pub async fn sweep(&self, below: u64, kept: &[u64]) -> Result<Removed> {
+    /// Deletes shared files and checkpoint directories of checkpoints in `ids` that no checkpoint in
+    /// `kept` (as in [`CheckpointStore::discard`]) refers to: what aborted checkpoints, failed attempts
+    /// and deposed leaders have left. None of `ids` may be pending.
+    pub async fn sweep(&self, ids: Range<u64>, kept: &[u64]) -> Result<Removed> {
         let keep = self.referenced_by(kept).await?;
         let mut removed = Removed::default();
         let prefix = format!("{}/", self.directory.trim_end_matches('/'));
@@ -146,7 +147,7 @@ impl CheckpointStore {
                 None => None,
             };
             let checkpoint = checkpoint.and_then(|id| id.parse::<u64>().ok());
-            let obsolete = |id: u64| id < below && (path.starts_with("shared/") || !kept.contains(&id));
+            let obsolete = |id: u64| ids.contains(&id) && (path.starts_with("shared/") || !kept.contains(&id));
             checkpoint.is_some_and(obsolete) && !keep.contains(*uri)
         });
         self.delete(swept, &mut removed).await;
@@ -193,7 +194,7 @@ fn referenced(metadata: &v1::CheckpointMetadata) -> BTreeSet<String> {
     files.filter_map(|f| f.handle.as_ref()).map(|h| h.object.clone()).filter(|o| !o.is_empty()).collect()
 }
 
-async fn create(stores: &ObjectStores, object: &str, metadata: &v1::CheckpointMetadata) -> Result<u64> {
+pub(super) async fn create(stores: &ObjectStores, object: &str, metadata: &v1::CheckpointMetadata) -> Result<u64> {
     let metadata = v1::CheckpointMetadata {
         format_version: u32::from(frame::FORMAT_VERSION),
         key_hash_version: KEY_HASH_VERSION,
@@ -211,7 +212,7 @@ async fn create(stores: &ObjectStores, object: &str, metadata: &v1::CheckpointMe
     }
 }
 
-async fn read(stores: &ObjectStores, object: &str) -> Result<v1::CheckpointMetadata> {
+pub(super) async fn read(stores: &ObjectStores, object: &str) -> Result<v1::CheckpointMetadata> {
     let bytes = stores.get(object).await?;
     let metadata: v1::CheckpointMetadata = frame::decode(Kind::CheckpointMetadata, &bytes, object)?;
     if metadata.key_hash_version != KEY_HASH_VERSION {
@@ -221,31 +222,4 @@ async fn read(stores: &ObjectStores, object: &str) -> Result<v1::CheckpointMetad
         )));
     }
     Ok(metadata)
-}
-
-/// Writes the metadata of a savepoint into its directory; returns the object.
-///
-/// # Errors
-/// [`StateError::Conflict`] when the directory holds another savepoint.
-pub async fn write_savepoint(
-    stores: &ObjectStores,
-    directory: &str,
-    metadata: &v1::CheckpointMetadata,
-) -> Result<String> {
-    let object = join(directory, METADATA);
-    create(stores, &object, metadata).await?;
-    Ok(object)
-}
-
-/// The metadata that `pointer` leads to: the directory of a savepoint or retained checkpoint, or its
-/// `_metadata` object.
-pub async fn read_savepoint(stores: &ObjectStores, pointer: &str) -> Result<v1::CheckpointMetadata> {
-    let is_object = pointer.trim_end_matches('/').rsplit('/').next() == Some(METADATA);
-    let object = if is_object { pointer.to_owned() } else { join(pointer, METADATA) };
-    match read(stores, &object).await {
-        Err(StateError::NotFound(_)) => Err(StateError::NotFound(format!(
-            "there is no savepoint or checkpoint at '{pointer}': it has no object '{METADATA}'"
-        ))),
-        result => result,
-    }
 }

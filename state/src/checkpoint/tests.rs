@@ -54,10 +54,11 @@ fn metadata(checkpoint_id: u64, objects: &[String]) -> v1::CheckpointMetadata {
             parallelism: 1,
             max_parallelism: 128,
             subtasks: vec![subtask],
+            ..Default::default()
         }],
         coordinators: vec![v1::CoordinatorSnapshot { operator_uid: "source".into(), state: vec![9] }],
         key_hash_version: 1,
-        savepoint: false,
+        ..Default::default()
     }
 }
 
@@ -66,6 +67,7 @@ fn head(epoch: u64, retained: &[u64]) -> v1::Head {
         checkpoint_id,
         metadata_object: format!("chk-{checkpoint_id}/_metadata"),
         bytes: 10,
+        claimed: false,
     };
     v1::Head {
         format_version: 1,
@@ -74,6 +76,7 @@ fn head(epoch: u64, retained: &[u64]) -> v1::Head {
         next_checkpoint_id: 100,
         job_status: "RUNNING".into(),
         leader_id: "6f1c1d9a".into(),
+        ..Default::default()
     }
 }
 
@@ -218,7 +221,7 @@ fn a_sweep_finds_what_no_checkpoint_refers_to() {
             stores.put(object, Bytes::new()).await.unwrap();
         }
         let version = store.swap_head(None, &head(1, &[2])).await.unwrap();
-        store.sweep(3, &[2]).await.unwrap();
+        store.sweep(0..3, &[2]).await.unwrap();
         for gone in [&a, &aborted, &exclusive, &store.metadata_object(1)] {
             assert!(!stores.exists(gone).await.unwrap(), "{gone}");
         }
@@ -226,6 +229,53 @@ fn a_sweep_finds_what_no_checkpoint_refers_to() {
             assert!(stores.exists(kept).await.unwrap(), "{kept}");
         }
         assert_eq!(store.load_head().await.unwrap().unwrap().1, version);
+    });
+}
+
+#[test]
+fn a_sweep_leaves_what_earlier_runs_have_retained() {
+    let stores = Arc::new(ObjectStores::default());
+    run(async {
+        let store = store(&stores);
+        let [a, b, c] = two_checkpoints(&stores, &store).await;
+        store.sweep(3..100, &[]).await.unwrap();
+        for kept in [&a, &b, &c, &store.metadata_object(1), &store.metadata_object(2)] {
+            assert!(stores.exists(kept).await.unwrap(), "{kept}");
+        }
+    });
+}
+
+#[test]
+fn a_savepoint_is_moved_as_a_whole_listed_and_disposed_of() {
+    let base = tempfile::tempdir().unwrap();
+    let stores = ObjectStores::default();
+    run(async {
+        let folder = format!("file://{}/all", base.path().display());
+        let directory = join(&folder, "savepoint-001122-aabbccddeeff");
+        let file = join(&directory, "1-a.sst");
+        stores.put(&file, Bytes::from_static(b"x")).await.unwrap();
+        let written = v1::CheckpointMetadata { savepoint: true, ..metadata(3, std::slice::from_ref(&file)) };
+        write_savepoint(&stores, &directory, &written).await.unwrap();
+        write_savepoint(&stores, &directory, &written).await.unwrap();
+        assert_eq!(read_savepoint(&stores, &directory).await.unwrap(), written);
+
+        let moved = format!("{}/elsewhere", base.path().display());
+        std::fs::rename(base.path().join("all/savepoint-001122-aabbccddeeff"), &moved).unwrap();
+        let read = read_savepoint(&stores, &format!("{moved}/_metadata")).await.unwrap();
+        let object = &read.vertices[0].subtasks[0].keyed.as_ref().unwrap().files[0].handle.as_ref().unwrap().object;
+        assert_eq!(*object, format!("{moved}/1-a.sst"));
+        std::fs::rename(&moved, base.path().join("all/savepoint-001122-aabbccddeeff")).unwrap();
+
+        let listed = list_savepoints(&stores, &folder).await.unwrap();
+        assert_eq!(listed, [(directory.clone(), written)]);
+        dispose_savepoint(&stores, &directory).await.unwrap();
+        assert!(matches!(dispose_savepoint(&stores, &directory).await, Err(StateError::NotFound(_))));
+        assert!(!base.path().join("all/savepoint-001122-aabbccddeeff").exists());
+
+        let store = CheckpointStore::new(Arc::new(ObjectStores::default()), &folder, JOB);
+        let (chk, _) = store.write_metadata(&metadata(4, &[])).await.unwrap();
+        let refused = dispose_savepoint(&stores, &chk).await.unwrap_err();
+        assert!(refused.to_string().contains("is a checkpoint"), "{refused}");
     });
 }
 

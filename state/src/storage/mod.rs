@@ -313,7 +313,7 @@ impl ObjectStores {
     }
 
     /// Removes a directory of a file system if it is empty; elsewhere there are no directories.
-    pub(crate) async fn delete_empty_directory(&self, directory: &str) -> Result<()> {
+    pub async fn delete_empty_directory(&self, directory: &str) -> Result<()> {
         if let Target::File(path) = self.target(directory)? {
             return file_work(move || {
                 files::delete_empty_directory(&path);

@@ -25,6 +25,7 @@ pub(super) fn to_frame(payload: Payload) -> Result<Frame, &'static str> {
             checkpoint_id: barrier.checkpoint,
             timestamp_ms: barrier.timestamp_ms,
             savepoint: barrier.savepoint.is_some(),
+            stop: barrier.stop.into(),
             target: barrier.savepoint.unwrap_or_default(),
         }),
         StreamElement::CancelBarrier(checkpoint) => Frame::CancelBarrier(checkpoint),
@@ -44,6 +45,7 @@ pub(super) fn to_payload(frame: Frame) -> Option<Payload> {
         Frame::Idle(true) => StreamElement::Idle,
         Frame::Idle(false) => StreamElement::Active,
         Frame::Barrier(barrier) => StreamElement::Barrier(Barrier {
+            stop: barrier.stop(),
             checkpoint: barrier.checkpoint_id,
             timestamp_ms: barrier.timestamp_ms,
             savepoint: barrier.savepoint.then_some(barrier.target),

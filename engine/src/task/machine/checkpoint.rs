@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use hurtig_proto::v1;
 
 use super::{Notice, Phase, Task, Turn};
-use crate::element::{Barrier, StreamElement};
+use crate::element::{Barrier, StopMode, StreamElement};
 use crate::error::Result;
 use crate::task::alignment::Verdict;
 use crate::task::mailbox::TaskMessage;
@@ -39,6 +39,9 @@ impl Task {
             return Ok(());
         }
         self.last_triggered = barrier.checkpoint;
+        if barrier.stop == StopMode::Drain && self.phase == Phase::Running {
+            self.phase = Phase::Finishing { next: 0, drain: true };
+        }
         self.notices.append(&mut self.behind_barrier);
         if let Some((older, _)) = self.due.replace((barrier, 0)) {
             self.listener.decline(older.checkpoint, "subsumed by a newer checkpoint");
@@ -54,8 +57,19 @@ impl Task {
             self.outputs.control(&StreamElement::CancelBarrier(checkpoint))?;
         }
         self.keyed.abort(checkpoint);
+        self.last_aborted = self.last_aborted.max(checkpoint);
+        if let Some((_, before)) = self.stopping.take_if(|(id, _)| *id == checkpoint) {
+            // Nothing has happened since its snapshot: it goes on where it was.
+            self.phase = before;
+        }
         let verdict = self.alignment.aborted(checkpoint);
         self.apply(verdict)
+    }
+
+    /// The task has taken the snapshot that it is to end with, and does nothing until that is
+    /// complete or given up: whatever it did would belong to no checkpoint.
+    pub(super) fn awaits_savepoint(&self) -> bool {
+        self.stopping.is_some_and(|(id, _)| self.last_completed < id)
     }
 
     pub(super) fn apply(&mut self, verdict: Verdict) -> Result<()> {
@@ -110,6 +124,10 @@ impl Task {
         self.listener.barrier_passed(id);
         if let Phase::Ending { covered_by: covered_by @ None } = &mut self.phase {
             *covered_by = Some(id);
+        }
+        if checkpoint.barrier.stop != StopMode::None && self.last_aborted != id {
+            self.stopping = Some((id, self.phase));
+            self.phase = Phase::Ending { covered_by: Some(id) };
         }
         let part = AsyncPart::new(
             self.info.attempt.clone(),

@@ -150,6 +150,9 @@ pub struct Task {
     in_flight: Option<InFlight>,
     last_triggered: u64,
     last_completed: u64,
+    last_aborted: u64,
+    /// The task ends with the savepoint of this id; what it did before, should that fail.
+    stopping: Option<(u64, Phase)>,
     /// The source asked to be left alone until then.
     source_pending: Option<Option<i64>>,
     peer_failure: Option<(i64, String)>,
@@ -217,6 +220,8 @@ impl Task {
             in_flight: None,
             last_triggered: 0,
             last_completed: 0,
+            last_aborted: 0,
+            stopping: None,
             source_pending: None,
             peer_failure: None,
             failure: None,
@@ -394,6 +399,9 @@ impl Task {
             }
             return self.advance_finish(next, drain);
         }
+        if self.awaits_savepoint() {
+            return Ok(Turn::Blocked(BlockReason::FinalCheckpoint, None));
+        }
         if !self.finished && !full && self.chain.run_timers(self.clock.now_ms(), &mut self.outputs)? {
             return Ok(Turn::Worked);
         }
@@ -496,7 +504,11 @@ impl Task {
     /// All rows have been sent: waits for the checkpoint that covers them and for what operators have
     /// in flight, answering barriers meanwhile.
     fn await_end(&mut self, covered_by: Option<u64>) -> Result<Turn> {
-        let covered = !self.checkpointing || covered_by.is_some_and(|id| self.last_completed >= id);
+        let covered = match covered_by {
+            Some(id) if self.checkpointing || self.stopping.is_some() => self.last_completed >= id,
+            // Without checkpoints a savepoint may still follow what producers have drained.
+            _ => !self.checkpointing && self.inputs.iter().all(|input| input.ended),
+        };
         if covered && self.in_flight.is_none() && (self.finished || self.chain.quiescent()) {
             self.outputs.control(&StreamElement::EndOfPartition)?;
             return Ok(Turn::Ended);
@@ -504,8 +516,10 @@ impl Task {
         if let Some(turn) = self.take_input()? {
             return Ok(turn);
         }
-        let reason = if !covered {
+        let reason = if !covered && self.checkpointing {
             BlockReason::FinalCheckpoint
+        } else if !covered {
+            BlockReason::Input
         } else if self.in_flight.is_some() {
             BlockReason::WriteBack
         } else {

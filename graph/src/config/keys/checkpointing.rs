@@ -18,11 +18,11 @@ options! {
     CHECKPOINTING_EXTERNALIZED_RETENTION = "execution.checkpointing.externalized-checkpoint-retention", [],
         ValueType::Enum(&["NO_EXTERNALIZED_CHECKPOINTS", "DELETE_ON_CANCELLATION", "RETAIN_ON_CANCELLATION"]),
         Some("NO_EXTERNALIZED_CHECKPOINTS"),
-        "What happens to the retained checkpoints when a job is cancelled.";
+        "What happens to the retained checkpoints when a job ends. `NO_EXTERNALIZED_CHECKPOINTS` deletes them, `DELETE_ON_CANCELLATION` keeps those of a failed job, `RETAIN_ON_CANCELLATION` those of a failed or cancelled one; those of a finished job are always deleted.";
     CHECKPOINTING_DIRECTORY = "execution.checkpointing.dir", ["state.checkpoints.dir", "state.backend.fs.checkpointdir"], ValueType::String, None,
         "Folder of the checkpoints: `file://`, `s3://`, `s3a://` or `s3p://`.";
     CHECKPOINTING_SAVEPOINT_DIRECTORY = "execution.checkpointing.savepoint-dir", ["state.savepoints.dir", "savepoints.state.backend.fs.dir"], ValueType::String, None,
-        "Folder of savepoints that are triggered without one.";
+        "Folder of savepoints that are triggered without one; each has a folder of its own in it.";
     CHECKPOINTING_STORAGE = "execution.checkpointing.storage", ["state.checkpoint-storage"], ValueType::String, None,
         "`filesystem` or `jobmanager`. Follows from `execution.checkpointing.dir`.";
     CHECKPOINTING_NUM_RETAINED = "execution.checkpointing.num-retained", ["state.checkpoints.num-retained"], ValueType::Int, Some("1"),
@@ -44,9 +44,9 @@ options! {
     CHECKPOINTING_AFTER_TASKS_FINISH = "execution.checkpointing.checkpoints-after-tasks-finish", ["execution.checkpointing.checkpoints-after-tasks-finish.enabled"], ValueType::Bool, Some("true"),
         "Checkpoints go on after some tasks have finished, and a last one commits the sinks of a bounded job.";
     RECOVERY_PATH = "execution.state-recovery.path", ["execution.savepoint.path"], ValueType::String, None,
-        "The savepoint or checkpoint that the job starts from.";
+        "The savepoint or retained checkpoint that the job starts from: its folder or its `_metadata` object. A restart before the job's own first checkpoint restores it again.";
     RECOVERY_CLAIM_MODE = "execution.state-recovery.claim-mode", ["execution.savepoint-restore-mode"], ValueType::Enum(&["NO_CLAIM", "CLAIM", "LEGACY"]), Some("NO_CLAIM"),
-        "Whether the job takes over the files that it starts from.";
+        "Whether the job takes over the files that it starts from. `NO_CLAIM`: they stay as they are, and no later checkpoint refers to them. `CLAIM`: the job deletes them when it needs them no more. `LEGACY` is the same as `NO_CLAIM`.";
     RECOVERY_IGNORE_UNCLAIMED = "execution.state-recovery.ignore-unclaimed-state", ["execution.savepoint.ignore-unclaimed-state"], ValueType::Bool, Some("false"),
         "State that no operator of the job claims is dropped instead of refused.";
     RECOVERY_FROM_LOCAL = "execution.state-recovery.from-local", ["state.backend.local-recovery"], ValueType::Bool, Some("false"),

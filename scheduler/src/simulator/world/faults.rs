@@ -1,9 +1,12 @@
 //! What goes wrong.
 
+use hurtig_proto::internal::v1::StopMode;
 use rand::Rng;
 
 use super::{HEARTBEAT_TIMEOUT_MS, Happening, Outcome, World};
-use crate::job::JobEvent;
+use crate::checkpoint::SavepointWish;
+use crate::job::state::JobState;
+use crate::job::{JobEvent, JobMaster};
 use crate::simulator::scenario::Fault;
 use crate::simulator::task::TaskId;
 use crate::slots::SessionId;
@@ -30,8 +33,19 @@ impl World {
                 let life = self.processes[*process].life;
                 self.fail_task(*process, life, id)
             }
-            Fault::Savepoint => {
-                self.tell_job(JobEvent::Savepoint { request: 1, target: Some("memory://savepoints".into()) })
+            Fault::Savepoint => self.ask_for_savepoint(1, StopMode::None),
+            Fault::Stop | Fault::StopDraining => {
+                // The user waits until it runs.
+                let ended = |job: &JobMaster| job.state().is_terminal();
+                let running = |job: &JobMaster| job.state() == JobState::Running;
+                match self.master.find(self.job.as_str()) {
+                    Ok(job) if !ended(job) && !running(job) => {
+                        self.later(300, Happening::Fault(fault));
+                        Ok(())
+                    }
+                    _ if fault == Fault::Stop => self.ask_for_savepoint(2, StopMode::Suspend),
+                    _ => self.ask_for_savepoint(2, StopMode::Drain),
+                }
             }
             Fault::Cancel => self.tell_job(JobEvent::Cancel),
             Fault::Usurp => {
@@ -44,6 +58,11 @@ impl World {
                 Ok(())
             }
         }
+    }
+
+    fn ask_for_savepoint(&mut self, request: u64, stop: StopMode) -> Outcome {
+        let (target, nonce) = (Some("memory://savepoints".into()), self.events.to_string());
+        self.tell_job(JobEvent::Savepoint(SavepointWish { request, target, nonce, stop }))
     }
 
     pub(super) fn kill(&mut self, silently: bool) -> Outcome {

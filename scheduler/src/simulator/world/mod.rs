@@ -98,6 +98,7 @@ pub(super) struct World {
     checked_end: bool,
     closed_at: Option<i64>,
     region_only: bool,
+    stopped: bool,
 }
 
 type Outcome = Result<(), String>;
@@ -134,6 +135,7 @@ impl World {
             checked_end: false,
             closed_at: None,
             region_only: false,
+            stopped: false,
         }
     }
 
@@ -162,9 +164,15 @@ impl World {
             invariants::after_step(job, self.master.pool(), &self.processes)?;
             self.region_only |= runs_in_part(job);
             let exactly_once = self.scenario.checkpointing && !self.store.usurped;
-            if job.state() == JobState::Finished && !self.checked_end && exactly_once {
+            if job.state().is_terminal() && !self.checked_end && exactly_once {
                 self.checked_end = true;
-                invariants::at_finish(job, &self.ledger, &self.scenario)?;
+                match self.store.stopped_with() {
+                    Some(stopped) => invariants::at_stop(job, stopped, &self.ledger, &self.scenario)?,
+                    None if job.state() == JobState::Finished => {
+                        invariants::at_finish(job, &self.ledger, &self.scenario)?;
+                    }
+                    None => {}
+                }
             }
             if self.faults_over && job.closed() {
                 let closed = *self.closed_at.get_or_insert(self.now);
@@ -303,14 +311,19 @@ impl World {
     fn carry_out(&mut self, actions: Vec<Action>) -> Outcome {
         for action in actions {
             match action {
-                Action::Send { session, message } => self.send_to_process(session, message),
+                Action::Send { session, message } => {
+                    if matches!(message.message, Some(ToTask::Deploy(_))) && self.store.stopped_with().is_some() {
+                        return Err("a job that was stopped with a savepoint is deployed again".into());
+                    }
+                    self.send_to_process(session, message);
+                }
                 Action::Disconnect { session, .. } => {
                     self.trace(&[2, session.0]);
                     let silent = self.links.get(&session).is_some_and(|link| link.silent);
                     let after = if silent { HEARTBEAT_TIMEOUT_MS as i64 } else { self.rng.random_range(1..1500) };
                     self.later(after, Happening::BrokenAtProcess(session));
                 }
-                Action::Job { action, .. } => self.carry_out_job(action),
+                Action::Job { action, .. } => self.carry_out_job(action)?,
             }
         }
         if let Some(deadline) = self.master.deadline()
@@ -323,7 +336,7 @@ impl World {
         Ok(())
     }
 
-    fn carry_out_job(&mut self, action: JobAction) {
+    fn carry_out_job(&mut self, action: JobAction) -> Outcome {
         match action {
             JobAction::Storage { ticket, request } => {
                 self.trace(&[3, ticket]);
@@ -334,10 +347,18 @@ impl World {
                 let after = self.rng.random_range(1..300);
                 self.later(after, Happening::Discovered(operator_uid, incarnation));
             }
-            JobAction::SavepointDone { request, result } => self.trace(&[5, request, u64::from(result.is_ok())]),
+            JobAction::SavepointDone { request, result } => {
+                self.trace(&[5, request, u64::from(result.is_ok())]);
+                if let Ok(folder) = result {
+                    invariants::on_saved(&folder, &self.store)?;
+                    self.stopped |= request == 2;
+                    self.store.saved.insert(folder);
+                }
+            }
             JobAction::Changed => self.trace(&[6]),
             JobAction::Rows(_) | JobAction::Send { .. } => {}
         }
+        Ok(())
     }
 
     fn discovered(&mut self, operator_uid: String, incarnation: u64) -> Outcome {
@@ -362,6 +383,7 @@ impl World {
             checkpoints: job.checkpoints().stats().completed,
             restarts: u64::from(job.status().restarts),
             region_only: self.region_only,
+            stopped: self.stopped,
             rescaled: counters.rescales > 0,
             end: Some(job.state()),
             job: counters.job.clone(),

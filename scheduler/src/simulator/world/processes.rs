@@ -65,9 +65,13 @@ impl World {
                 Ok(())
             }
             ToTask::TriggerCheckpoint(trigger) => {
+                let stop = trigger.stop();
                 let id = TaskId::of(&trigger.attempt.unwrap_or_default());
+                if trigger.savepoint {
+                    self.store.savepoints.insert(trigger.checkpoint_id, trigger.target);
+                }
                 if let Some(task) = self.processes[process].tasks.get_mut(&id) {
-                    task.on_trigger(trigger.checkpoint_id);
+                    task.on_trigger(trigger.checkpoint_id, stop);
                 }
                 Ok(())
             }
@@ -177,6 +181,10 @@ impl World {
                 Effect::Finished => {
                     self.processes[process].tasks.remove(id);
                     self.report(process, id, "FINISHED", "");
+                    if std::mem::take(&mut self.scenario.fail_at_finish) {
+                        let after = self.rng.random_range(0..40);
+                        self.later(after, Happening::Fault(Fault::FailTask));
+                    }
                     if std::mem::take(&mut self.scenario.cancel_at_finish) {
                         let after = self.rng.random_range(0..40);
                         self.later(after, Happening::Fault(Fault::Cancel));
@@ -192,7 +200,10 @@ impl World {
         let slow = self.rng.random_range(0..100) < 15;
         let after = if slow { self.rng.random_range(500..4_000) } else { self.rng.random_range(5..400) };
         let life = self.processes[process].life;
-        if !self.faults_over && self.rng.random_range(0..100) < self.scenario.decline_percent {
+        let savepoint = self.store.savepoints.contains_key(&checkpoint);
+        let declines =
+            if savepoint { self.scenario.savepoint_decline_percent } else { self.scenario.decline_percent };
+        if !self.faults_over && self.rng.random_range(0..100) < declines {
             let decline = internal::CheckpointDecline {
                 attempt: Some(id.proto()),
                 checkpoint_id: checkpoint,
@@ -201,13 +212,15 @@ impl World {
             self.later(after, Happening::Send(process, life, Box::new(FromTask::CheckpointDecline(decline))));
             return;
         }
-        let kept = self.rng.random_bool(0.8);
+        let kept = self.rng.random_bool(0.8) && !savepoint;
         let Some(task) = self.processes[process].tasks.get_mut(id) else { return };
         let mut files: Vec<String> = if kept { task.base.clone() } else { Vec::new() };
         files.truncate(3);
-        files.push(self.store.upload(id));
-        task.uploaded.insert(checkpoint, files.clone());
-        self.processes[process].keep(id, checkpoint);
+        files.push(self.store.upload(id, checkpoint));
+        if !savepoint {
+            task.uploaded.insert(checkpoint, files.clone());
+            self.processes[process].keep(id, checkpoint);
+        }
         let ack = internal::CheckpointAck {
             attempt: Some(id.proto()),
             checkpoint_id: checkpoint,

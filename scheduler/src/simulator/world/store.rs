@@ -59,6 +59,11 @@ impl World {
                 self.store.files.remove(object);
             }
         }
+        if let StorageRequest::DeleteFolder { folder } = request {
+            invariants::before_delete(std::slice::from_ref(folder), &self.store)?;
+            let inside = format!("{folder}/");
+            self.store.files.retain(|file| !file.starts_with(&inside));
+        }
         let reply = self.store.objects.apply(request);
         if matches!(reply, StorageReply::Swapped(Ok(_))) {
             self.head_changed()?;
