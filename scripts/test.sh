@@ -33,7 +33,7 @@ step "embedding example"
 cargo run --quiet --manifest-path examples/embed/Cargo.toml
 
 step "shell blocks of README.md and the quick start"
-python3 scripts/run-doc-blocks.py README.md docs/quick-start.md
+python3 scripts/run-doc-blocks.py README.md docs/quick-start.md docs/savepoints.md
 
 step "comparison with Flink's answers"
 scripts/conformance.sh

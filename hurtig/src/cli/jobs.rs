@@ -136,7 +136,8 @@ pub fn run(command: JobsCommand) -> anyhow::Result<()> {
     })
 }
 
-async fn connect(remote: &RemoteArgs) -> anyhow::Result<Client> {
+/// A client of the cluster that is meant.
+pub(super) async fn connect(remote: &RemoteArgs) -> anyhow::Result<Client> {
     let (address, configuration) = configuration::cluster(remote)?;
     Ok(Client::connect_with(&address, &configuration).await?)
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use clap::Subcommand;
-use hurtig::client::Client;
 use hurtig::v1;
 use hurtig::{Error, ErrorKind};
 use hurtig_graph::config::{Configuration, keys};
@@ -14,6 +13,7 @@ use hurtig_state::checkpoint::{dispose_savepoint, list_savepoints, read_savepoin
 use hurtig_state::storage::ObjectStores;
 use serde::Serialize;
 
+use super::jobs::connect;
 use super::{ConfigurationArgs, RemoteArgs, block_on, configuration, logging};
 
 /// What to do with savepoints.
@@ -88,8 +88,7 @@ pub fn run(command: SavepointsCommand) -> anyhow::Result<()> {
 
 /// Takes a savepoint and prints where it is.
 pub async fn trigger(remote: &RemoteArgs, id: &str, target: &str, json: bool) -> anyhow::Result<()> {
-    let client = Client::connect(&configuration::cluster_address(remote)?).await?;
-    let path = client.job(id).savepoint(target).await?;
+    let path = connect(remote).await?.job(id).savepoint(target).await?;
     print_path(id, &path, json)
 }
 
