@@ -1,7 +1,7 @@
 //! A savepoint that an earlier version took, kept in `tests/golden/savepoint`, is restored by every later
 //! one: position of a source, windows, a group aggregation, and files that a sink had not made visible.
 //!
-//! With HURTIG_UPDATE_GOLDEN set in the environment it is taken anew, which only a change of the format
+//! With HURTIG_UPDATE_GOLDEN_SAVEPOINT set in the environment it is taken anew, which only a change of the format
 //! that gives up on older savepoints may need.
 
 use std::collections::BTreeMap;
@@ -106,7 +106,7 @@ async fn take(cluster: &EmbeddedCluster) {
 #[tokio::test]
 async fn a_savepoint_of_an_earlier_version_is_restored() {
     let cluster = EmbeddedCluster::builder().slots(2).start().await.unwrap();
-    if std::env::var_os("HURTIG_UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("HURTIG_UPDATE_GOLDEN_SAVEPOINT").is_some() {
         let _ = std::fs::remove_dir_all(golden());
         take(&cluster).await;
     }
