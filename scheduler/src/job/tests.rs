@@ -794,5 +794,13 @@ fn a_job_starts_from_a_savepoint_at_another_parallelism_with_its_key_groups() {
     shown.dedup();
     assert_eq!(shown, [("k".to_owned(), 64, 41, 1, 1), ("s".to_owned(), 128, 41, 0, 0)]);
     bench.all_run();
+    // A restart before its own first checkpoint restores it again.
+    bench.state(0, "FAILED");
+    for task in 1..4 {
+        bench.state(task, "CANCELED");
+    }
+    bench.at(bench.now + 5_000);
+    assert!(bench.deployments().iter().all(|d| d.restore_checkpoint_id == 41));
+    bench.all_run();
     assert!(bench.checkpoint() > 41);
 }

@@ -18,7 +18,7 @@ use super::{Declare, JobManagerConfig, SqlHandler, StorageFactory};
 use crate::error::{Result, SchedulerError};
 use crate::job::{Submission, savepoint};
 use crate::settings::{JobSettings, StartFrom};
-use crate::storage::CheckpointStorage;
+use crate::storage::{CheckpointStorage, StorageError};
 
 /// What planning needs.
 pub(super) struct SubmitContext {
@@ -51,7 +51,11 @@ impl SubmitContext {
         plan: &JobPlan,
         storage: &dyn CheckpointStorage,
     ) -> Result<()> {
-        let metadata = storage.read_metadata(&start.path).await?;
+        let refused = |why| SchedulerError::Precondition(format!("the job cannot start from '{}': {why}", start.path));
+        let metadata = storage.read_metadata(&start.path).await.map_err(|error| match error {
+            StorageError::Unavailable(_) => error.into(),
+            error => refused(error),
+        })?;
         let declared = self.declarations.as_ref().map(|declare| declare(plan)).unwrap_or_default();
         savepoint::check(start, &metadata, plan, &declared).map_err(SchedulerError::Precondition)
     }

@@ -408,6 +408,42 @@ fn donors_with_other_table_numbers_are_renumbered() {
     assert_eq!(all_keys(&backend), expected);
 }
 
+/// As for a task whose chain holds some of the operators of an older one.
+#[test]
+fn tables_that_are_dropped_leave_nothing_behind_their_numbers() {
+    let fixture = Fixture::without_local_recovery();
+    let mut snapshots = Vec::new();
+    for (subtask, range) in [(0, 63), (64, 127)].into_iter().enumerate() {
+        let backend = fixture.open(subtask as u32, range, 0, &[]).unwrap();
+        let (a, b) = (backend.register("op", &cell("a")).unwrap(), backend.register("gone", &cell("b")).unwrap());
+        let frozen = vec![puts(range, a, 0..3), puts(range, b, 0..9)];
+        let mut snapshot = backend.snapshot(1, frozen, &fixture.target(1)).unwrap().unwrap();
+        (snapshot.tables, snapshot.dropped) =
+            std::mem::take(&mut snapshot.tables).into_iter().partition(|table| table.operator_uid == "op");
+        snapshots.push(snapshot);
+    }
+    let backend = fixture.open(0, (0, 127), 1, &snapshots).unwrap();
+    let (a, new) = (backend.register("op", &cell("a")).unwrap(), backend.register("gone", &cell("b")).unwrap());
+    assert_ne!(a, new);
+    assert_eq!(all_keys(&backend), expected_keys((0, 127), a, 0..3));
+    let next = backend.snapshot(2, vec![puts((0, 127), new, 5..6)], &fixture.target(2)).unwrap().unwrap();
+    assert!(next.dropped.is_empty());
+    assert_eq!(all_keys(&backend).len(), 128 * 4);
+}
+
+/// As of a savepoint that the job does not own.
+#[test]
+fn files_that_are_not_shared_are_uploaded_again() {
+    let fixture = Fixture::without_local_recovery();
+    let backend = fixture.open(0, (0, 127), 0, &[]).unwrap();
+    let table = backend.register("op", &cell("c")).unwrap();
+    let mut first = backend.snapshot(1, vec![puts((0, 127), table, 0..20)], &fixture.target(1)).unwrap().unwrap();
+    first.files.iter_mut().for_each(|file| file.shared = false);
+    let restored = fixture.open(0, (0, 127), 1, std::slice::from_ref(&first)).unwrap();
+    let next = restored.snapshot(2, vec![], &fixture.target(2)).unwrap().unwrap();
+    assert_eq!(next.uploaded_bytes, first.uploaded_bytes);
+}
+
 #[test]
 fn object_storage_that_lost_a_file_gives_a_clear_error() {
     let fixture = Fixture::without_local_recovery();
