@@ -38,7 +38,9 @@ pub(super) fn declarations(plan: &JobPlan, registry: &OperatorRegistry) -> Decla
                     declared.insert(operator.uid.clone(), cells.collect());
                 }
                 Ok(ChainMember::Source(_)) => {}
-                Err(error) => tracing::debug!(operator = operator.uid, %error, "its state is compared when it restores"),
+                Err(error) => {
+                    tracing::debug!(operator = operator.uid, %error, "its state is compared when it restores")
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hurtig::arrow::array::AsArray;
+use hurtig::arrow::array::{Array, AsArray};
 use hurtig::arrow::datatypes::Int64Type;
 use hurtig::client::StartFrom;
 use hurtig::dataflow::{Aggregate, Dataflow, Table};
@@ -55,7 +55,7 @@ fn job(out: &Path, rate: u32) -> Dataflow {
         .uid("columns")
         .watermark("at", "`at` - INTERVAL '7' DAY")
         .uid("time");
-    rows.map([("n", "n")]).uid("plain").sink(files("plain")).uid("plain files");
+    let _ = rows.map([("n", "n")]).uid("plain").sink(files("plain")).uid("plain files");
     let _ = rows
         .key_by(["k"])
         .tumble("at", Duration::from_secs(1_000))

@@ -62,7 +62,7 @@ fn wait_for_checkpoint(cluster: &Cluster, id: &str) -> Value {
     cluster.wait_for(id, "a checkpoint with rows completes", |job| {
         job["state"] == "RUNNING"
             && job["checkpoints_completed"].as_u64().unwrap() > 0
-            && subtasks(job).filter_map(|s| s["rows_in"].as_u64()).sum::<u64>() > 8_000
+            && subtasks(job).filter_map(|s| s["rows_in"].as_u64()).sum::<u64>() > 3_000
     })
 }
 
@@ -99,7 +99,7 @@ fn a_stopped_job_goes_on_exactly_once_at_another_parallelism() {
     let address = cluster.address();
     let out = cluster.folder.path().join("out");
     let parallelism = |p| [("parallelism.default", p)];
-    let first = cluster.insert(&script(&set(&parallelism("2")), &out, 4_000));
+    let first = cluster.insert(&script(&set(&parallelism("2")), &out, 2_000));
     wait_for_checkpoint(&cluster, &first);
     let path = succeed(&["jobs", "stop", &first, "--cluster", &address]);
     assert!(path.starts_with(&format!("s3p://flink/savepoints/savepoint-{}-", &first[..6])), "{path}");
@@ -107,7 +107,7 @@ fn a_stopped_job_goes_on_exactly_once_at_another_parallelism() {
     let so_far = lines_below(&out.join("windows")).len();
 
     let start = [("execution.state-recovery.path", path.as_str()), ("parallelism.default", "3")];
-    let second = cluster.insert(&script(&set(&start), &out, 4_000));
+    let second = cluster.insert(&script(&set(&start), &out, 2_000));
     let job = wait_for_checkpoint(&cluster, &second);
     assert!(job["restored_checkpoint"].as_u64().unwrap() > 0);
     // Once more, from metadata to fewer.
@@ -128,11 +128,11 @@ fn a_stop_that_fails_harms_nothing_and_one_that_drains_fires_all_windows() {
     let cluster = Cluster::start(1, 2, &["execution.checkpointing.interval=300 ms", &dir]);
     let address = cluster.address();
     let out = cluster.folder.path().join("out");
-    let id = cluster.insert(&script(&set(&[("parallelism.default", "2")]), &out, 3_000));
+    let id = cluster.insert(&script(&set(&[("parallelism.default", "2")]), &out, 1_500));
     wait_for_checkpoint(&cluster, &id);
     let nowhere = run(&["jobs", "stop", &id, "--cluster", &address]);
     assert!(!nowhere.status.success() && text(&nowhere).contains("savepoint-dir"), "{}", text(&nowhere));
-    for drain in [&[][..], &["--drain"]] {
+    for drain in [&[][..], &["--drain"][..]] {
         let before = cluster.job(&id)["last_checkpoint"].as_u64().unwrap();
         let arguments = ["jobs", "stop", &id, "--savepoint-path", "/proc/nowhere", "--cluster", &address];
         let failed = run(&[&arguments[..], drain].concat());
@@ -150,13 +150,14 @@ fn a_stop_that_fails_harms_nothing_and_one_that_drains_fires_all_windows() {
     let job = cluster.job(&id);
     assert_eq!(job["state"], "FINISHED");
     // Every row that was read is in a window that has fired, and all windows are whole.
-    let count = |lines: &[String]| -> u64 { lines.iter().map(|l| l.split(',').nth(1).unwrap().parse::<u64>().unwrap()).sum() };
+    let count =
+        |lines: &[String]| -> u64 { lines.iter().map(|l| l.split(',').nth(1).unwrap().parse::<u64>().unwrap()).sum() };
     let drained = lines_below(&out.join("windows"));
     let shown = json(&["savepoints", "show", &path, "--json"]);
     let elements = shown["vertices"][0]["operators"][0]["lists"][0]["elements"].as_u64();
     assert!(elements.is_some(), "{shown}");
     let read = count(&drained);
-    assert!(read > 8_000 && read < u64::from(ROWS), "{read}");
+    assert!(read > 1_000 && read < u64::from(ROWS), "{read}");
     let whole = lines_below(&undisturbed(&cluster).join("windows"));
     let partial = drained.iter().filter(|line| !whole.contains(line)).count();
     assert!(partial <= 97 * 2, "only the last windows of the two sources are cut short: {partial}");
@@ -174,7 +175,7 @@ fn a_cancelled_job_leaves_its_checkpoint_from_which_others_go_on() {
     let address = cluster.address();
     let out = cluster.folder.path().join("out");
     let parallelism = ("parallelism.default", "2");
-    let first = cluster.insert(&script(&set(&[parallelism]), &out, 4_000));
+    let first = cluster.insert(&script(&set(&[parallelism]), &out, 2_000));
     wait_for_checkpoint(&cluster, &first);
     succeed(&["jobs", "cancel", &first, "--cluster", &address]);
     cluster.wait_for(&first, "the job is cancelled", |job| job["state"] == "CANCELED");
@@ -186,7 +187,7 @@ fn a_cancelled_job_leaves_its_checkpoint_from_which_others_go_on() {
     let [chk] = &retained[..] else { panic!("{retained:?}") };
     let chk_text = chk.display().to_string();
 
-    let start = [parallelism, ("execution.state-recovery.path", &chk_text)];
+    let start = [parallelism, ("execution.state-recovery.path", chk_text.as_str())];
     let second = cluster.insert(&script(&set(&start), &out, 1_000_000));
     cluster.wait_finished(&second);
     assert_equal(&out, &undisturbed(&cluster));
@@ -195,7 +196,8 @@ fn a_cancelled_job_leaves_its_checkpoint_from_which_others_go_on() {
     let other = cluster.folder.path().join("other");
     let claim = [&start[..], &[("execution.state-recovery.claim-mode", "CLAIM")]].concat();
     let third = cluster.insert(&script(&set(&claim), &other, 2_000));
-    cluster.wait_for(&third, "its first checkpoints complete", |job| job["checkpoints_completed"].as_u64().unwrap() > 2);
+    cluster
+        .wait_for(&third, "its first checkpoints complete", |job| job["checkpoints_completed"].as_u64().unwrap() > 2);
     assert!(!chk.exists(), "it was claimed and is subsumed");
     succeed(&["jobs", "cancel", &third, "--cluster", &address]);
 }
@@ -212,10 +214,13 @@ fn savepoints_are_listed_shown_moved_refused_and_disposed_of() {
     let configured = format!("execution.checkpointing.savepoint-dir={savepoints}");
     let cluster = Cluster::start(1, 6, &[&configured]);
     let address = cluster.address();
-    let job = cluster.insert(&format!("SET 'parallelism.default' = '2'; {GROUPED} INSERT INTO b SELECT k, SUM(n) FROM a GROUP BY k;"));
+    let job = cluster.insert(&format!(
+        "SET 'parallelism.default' = '2'; {GROUPED} INSERT INTO b SELECT k, SUM(n) FROM a GROUP BY k;"
+    ));
     cluster.wait_running(&job);
     // Without periodic checkpoints.
-    let path = json(&["savepoints", "trigger", &job, "--json", "--cluster", &address])["path"].as_str().unwrap().to_owned();
+    let path =
+        json(&["savepoints", "trigger", &job, "--json", "--cluster", &address])["path"].as_str().unwrap().to_owned();
     let second = succeed(&["jobs", "savepoint", &job, "--target", &savepoints, "--cluster", &address]);
     succeed(&["jobs", "cancel", &job, "--cluster", &address]);
 
@@ -228,7 +233,8 @@ fn savepoints_are_listed_shown_moved_refused_and_disposed_of() {
     let operators = || shown["vertices"].as_array().unwrap().iter().flat_map(|v| v["operators"].as_array().unwrap());
     let group = operators().find(|o| o["cells"].as_array().is_some_and(|cells| !cells.is_empty())).unwrap();
     assert_eq!(group["cells"][0]["key_schema"], "BIGINT");
-    assert!(operators().any(|o| o["kind"] == "source" && o["coordinator_bytes"].as_u64().is_some()), "{shown}");
+    let source = operators().find(|o| o["kind"] == "source").unwrap();
+    assert!(source["lists"][0]["elements"].as_u64().unwrap() > 0, "{shown}");
     let plain = succeed(&["savepoints", "show", &path]);
     assert!(plain.contains("keyed  groups: key (BIGINT)") && plain.contains("key groups 0 to 63"), "{plain}");
 
@@ -236,7 +242,7 @@ fn savepoints_are_listed_shown_moved_refused_and_disposed_of() {
     std::fs::rename(&path, &moved).unwrap();
     let moved = moved.display().to_string();
     let refused = |settings: &[(&str, &str)], query: &str, reasons: &[&str]| {
-        let all = [settings, &[("execution.state-recovery.path", &moved)]].concat();
+        let all = [settings, &[("execution.state-recovery.path", moved.as_str())]].concat();
         let output = cluster.sql(&format!("{}{GROUPED}{query}", set(&all)));
         let said = text(&output);
         assert!(!output.status.success(), "{said}");
@@ -244,19 +250,27 @@ fn savepoints_are_listed_shown_moved_refused_and_disposed_of() {
     };
     let sum = "INSERT INTO b SELECT k, SUM(n) FROM a GROUP BY k;";
     let uid = group["uid"].as_str().unwrap();
-    refused(&[], "INSERT INTO b SELECT k, MAX(n) FROM a GROUP BY k;", &[uid, "state cell 'groups'", "value (", "and is key"]);
+    refused(
+        &[],
+        "INSERT INTO b SELECT k, MAX(n) FROM a GROUP BY k;",
+        &[uid, "state cell 'groups'", "value (", "and is key"],
+    );
     refused(&[], "INSERT INTO b SELECT k, n FROM a;", &[uid, "the job lacks", "--allow-non-restored-state"]);
     refused(&[("parallelism.default", "129")], sum, &["parallelism 129", "max parallelism 128"]);
     refused(&[("pipeline.max-parallelism", "64")], sum, &["max parallelism 64", "128"]);
     let nothing = cluster.sql(&format!("SET 'execution.state-recovery.path' = '{path}'; {GROUPED}{sum}"));
     assert!(text(&nothing).contains("there is no savepoint or checkpoint at"), "{}", text(&nothing));
-    assert_eq!(json(&["jobs", "list", "--json", "--cluster", &address]).as_array().unwrap().len(), 1, "none was started");
+    assert_eq!(
+        json(&["jobs", "list", "--json", "--cluster", &address]).as_array().unwrap().len(),
+        1,
+        "none was started"
+    );
 
     for (settings, query) in [
         (&[("parallelism.default", "3")][..], sum),
-        (&[("execution.state-recovery.ignore-unclaimed-state", "true")], "INSERT INTO b SELECT k, n FROM a;"),
+        (&[("execution.state-recovery.ignore-unclaimed-state", "true")][..], "INSERT INTO b SELECT k, n FROM a;"),
     ] {
-        let all = [settings, &[("execution.state-recovery.path", &moved)]].concat();
+        let all = [settings, &[("execution.state-recovery.path", moved.as_str())]].concat();
         let id = cluster.insert(&format!("{}{GROUPED}{query}", set(&all)));
         let job = cluster.wait_running(&id);
         assert!(job["restored_checkpoint"].as_u64().unwrap() > 0);

@@ -110,8 +110,10 @@ fn snapshot(name: &str) -> v1::SubtaskSnapshot {
 }
 
 fn snapshots(names: &[&str]) -> v1::SubtaskSnapshot {
-    let handle = |name: &&str| v1::FileHandle { object: format!("{MEMORY_DIRECTORY}/shared/{name}"), ..Default::default() };
-    let files = names.iter().map(|name| v1::StateFile { handle: Some(handle(name)), shared: true, ..Default::default() });
+    let handle =
+        |name: &&str| v1::FileHandle { object: format!("{MEMORY_DIRECTORY}/shared/{name}"), ..Default::default() };
+    let files =
+        names.iter().map(|name| v1::StateFile { handle: Some(handle(name)), shared: true, ..Default::default() });
     let files = files.collect();
     v1::SubtaskSnapshot { keyed: Some(v1::KeyedSnapshot { files, ..Default::default() }), ..Default::default() }
 }
@@ -234,7 +236,9 @@ fn another_path_is_another_run_and_nothing_is_left_of_the_old_one() {
 fn a_job_that_was_stopped_with_a_savepoint_never_runs_again() {
     let mut first = Fixture::open("a", MemoryStore::default());
     let others = first.savepoint(StopMode::Suspend);
-    assert!(matches!(&others[..], [CheckpointAction::Stopped { path, .. }] if path.starts_with("memory://s/savepoint-")));
+    assert!(
+        matches!(&others[..], [CheckpointAction::Stopped { path, .. }] if path.starts_with("memory://s/savepoint-"))
+    );
     first.coordinator.tick(1_000_000_000);
     assert!(first.answer().is_empty(), "there are no more checkpoints");
     let (_, others) = Fixture::try_open("b", first.store.clone(), &[]);
@@ -249,12 +253,8 @@ fn a_job_that_was_stopped_with_a_savepoint_never_runs_again() {
 #[test]
 fn a_savepoint_that_fails_leaves_nothing() {
     let mut fixture = Fixture::open("a", MemoryStore::default());
-    let wish = SavepointWish {
-        request: 5,
-        target: Some("memory://s/".into()),
-        nonce: "n".into(),
-        stop: StopMode::None,
-    };
+    let wish =
+        SavepointWish { request: 5, target: Some("memory://s/".into()), nonce: "n".into(), stop: StopMode::None };
     fixture.coordinator.start(0, 1_000_000);
     fixture.coordinator.savepoint(wish, 0);
     let others = fixture.answer();
@@ -272,7 +272,8 @@ fn a_savepoint_that_fails_leaves_nothing() {
     // What a slow task has uploaded goes when it is acknowledged.
     let handle = v1::FileHandle { object: format!("{folder}/1-x.sst"), ..Default::default() };
     let files = vec![v1::StateFile { handle: Some(handle), ..Default::default() }];
-    let late = v1::SubtaskSnapshot { keyed: Some(v1::KeyedSnapshot { files, ..Default::default() }), ..Default::default() };
+    let late =
+        v1::SubtaskSnapshot { keyed: Some(v1::KeyedSnapshot { files, ..Default::default() }), ..Default::default() };
     fixture.coordinator.acknowledge(0, id, late, 0);
     fixture.answer();
     assert_eq!(fixture.deletes().len(), 1);

@@ -26,9 +26,8 @@ pub struct Restore {
 /// The part of subtask `subtask` of `vertex` in a checkpoint.
 pub fn state_of(metadata: &v1::CheckpointMetadata, vertex: &PlanVertex, subtask: u32) -> Restore {
     let uids: BTreeSet<&str> = vertex.operators.iter().map(|operator| operator.uid.as_str()).collect();
-    let holds = |old: &&v1::VertexSnapshot| {
-        old.vertex_id == vertex.id || uids_of(old).iter().any(|uid| uids.contains(uid))
-    };
+    let holds =
+        |old: &&v1::VertexSnapshot| old.vertex_id == vertex.id || uids_of(old).iter().any(|uid| uids.contains(uid));
     let old: Vec<&v1::VertexSnapshot> = metadata.vertices.iter().filter(holds).collect();
     let equal = old.iter().all(|old| old.parallelism == vertex.parallelism);
     let all_finished = old.iter().flat_map(|old| &old.subtasks).all(|snapshot| snapshot.finished);
@@ -264,8 +263,13 @@ mod tests {
     }
 
     fn plan(parallelism: u32) -> JobPlan {
-        PlanBuilder::new().source("s", 1).vertex("a", parallelism).vertex("b", parallelism).edge(0, 1, hash())
-            .edge(1, 2, forward()).build()
+        PlanBuilder::new()
+            .source("s", 1)
+            .vertex("a", parallelism)
+            .vertex("b", parallelism)
+            .edge(0, 1, hash())
+            .edge(1, 2, forward())
+            .build()
     }
 
     fn refusal(plan: &JobPlan, declared: &Declarations) -> String {
@@ -332,7 +336,8 @@ mod tests {
     fn another_kind_or_schema_under_the_same_uid_is_refused_with_both() {
         let declared = Declarations::from([("b".to_owned(), vec![table("b", "sum BIGINT")])]);
         let error = refusal(&plan(2), &declared);
-        let both = "was key (BIGINT), value (count BIGINT), version 1 and is key (BIGINT), value (sum BIGINT), version 1";
+        let both =
+            "was key (BIGINT), value (count BIGINT), version 1 and is key (BIGINT), value (sum BIGINT), version 1";
         assert!(error.contains(both), "{error}");
         let mut other = plan(2);
         other.vertices[1].operators[0].kind = Some(v1::operator::Kind::Calc(v1::Calc::default()));

@@ -698,7 +698,11 @@ fn a_job_goes_on_when_the_savepoint_to_stop_with_fails() {
         let (mut bench, id) = stopping(stop, &[]);
         bench.message(3, |attempt| {
             let reason = "the disk is full".to_owned();
-            FromTask::CheckpointDecline(internal::CheckpointDecline { attempt: Some(attempt), checkpoint_id: id, reason })
+            FromTask::CheckpointDecline(internal::CheckpointDecline {
+                attempt: Some(attempt),
+                checkpoint_id: id,
+                reason,
+            })
         });
         assert_eq!(bench.job.state(), after);
         let [Err(error)] = &bench.savepoints[..] else { panic!("{:?}", bench.savepoints) };
@@ -724,7 +728,11 @@ fn a_failure_before_the_savepoint_is_complete_restarts_and_one_after_it_does_not
             bench.state(task, "CANCELED");
         }
         let [Err(error)] = &bench.savepoints[..] else { panic!("{:?}", bench.savepoints) };
-        assert_eq!(error.to_string().contains("the savepoint memory://s/savepoint-000000-1 is complete"), complete, "{error}");
+        assert_eq!(
+            error.to_string().contains("the savepoint memory://s/savepoint-000000-1 is complete"),
+            complete,
+            "{error}"
+        );
         bench.at(bench.now + 100_000);
         assert_eq!(bench.deployments().len(), if complete { 0 } else { 4 });
     }
@@ -781,7 +789,8 @@ fn a_job_starts_from_a_savepoint_at_another_parallelism_with_its_key_groups() {
         subtasks: vec![subtask],
         ..Default::default()
     };
-    let metadata = v1::CheckpointMetadata { checkpoint_id: 41, vertices: vec![vertex], savepoint: true, ..Default::default() };
+    let metadata =
+        v1::CheckpointMetadata { checkpoint_id: 41, vertices: vec![vertex], savepoint: true, ..Default::default() };
     store.metadata.insert("memory://s/one".into(), metadata);
     let start = [("execution.state-recovery.path", "memory://s/one")];
     let mut bench = Bench::on(store, exchange(), &[CHECKPOINTS, &start].concat(), &[2], BTreeMap::new());

@@ -192,7 +192,12 @@ pub fn before_delete(objects: &[String], store: &Store) -> Result<(), String> {
 }
 
 /// 7, when a job has ended that was stopped.
-pub fn at_stop(job: &JobMaster, stopped: &v1::CheckpointMetadata, ledger: &Ledger, scenario: &Scenario) -> Result<(), String> {
+pub fn at_stop(
+    job: &JobMaster,
+    stopped: &v1::CheckpointMetadata,
+    ledger: &Ledger,
+    scenario: &Scenario,
+) -> Result<(), String> {
     let states = |vertex: &str| -> Vec<(u32, TaskState)> {
         let vertex = stopped.vertices.iter().find(|v| v.vertex_id == vertex);
         let live = vertex.into_iter().flat_map(|v| &v.subtasks).filter(|s| !s.finished);
@@ -212,9 +217,12 @@ pub fn at_stop(job: &JobMaster, stopped: &v1::CheckpointMetadata, ledger: &Ledge
             continue;
         }
         for split in (0..scenario.splits).map(|split| split + i as u32 * 100) {
-            let position = readers.iter().find_map(|(_, reader)| reader.splits.get(&split)).map_or(0, |(next, _)| *next);
+            let position =
+                readers.iter().find_map(|(_, reader)| reader.splits.get(&split)).map_or(0, |(next, _)| *next);
             if !resumed.is_complete(&sink, split, position) {
-                return Err(format!("split {split} was read to {position}, which is not what {sink} has after a resume"));
+                return Err(format!(
+                    "split {split} was read to {position}, which is not what {sink} has after a resume"
+                ));
             }
             if job.state() == JobState::Finished && !ledger.is_complete(&sink, split, position) {
                 return Err(format!("the job has finished, but {sink} has not committed split {split} to {position}"));

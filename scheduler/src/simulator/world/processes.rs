@@ -201,8 +201,7 @@ impl World {
         let after = if slow { self.rng.random_range(500..4_000) } else { self.rng.random_range(5..400) };
         let life = self.processes[process].life;
         let savepoint = self.store.savepoints.contains_key(&checkpoint);
-        let declines =
-            if savepoint { self.scenario.savepoint_decline_percent } else { self.scenario.decline_percent };
+        let declines = if savepoint { self.scenario.savepoint_decline_percent } else { self.scenario.decline_percent };
         if !self.faults_over && self.rng.random_range(0..100) < declines {
             let decline = internal::CheckpointDecline {
                 attempt: Some(id.proto()),
