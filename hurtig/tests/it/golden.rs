@@ -20,6 +20,8 @@ use prost::Message;
 use crate::harness::{PATIENCE, lines_below};
 
 const ROWS: i64 = 2_000;
+/// When number 0 is, in seconds since 1970.
+const START_SECOND: i64 = 1_704_067_200;
 
 /// A file of the sink as its state lists it.
 #[derive(Clone, PartialEq, Message)]
@@ -51,7 +53,7 @@ fn job(out: &Path, rate: u32) -> Dataflow {
     let rows = flow
         .source(numbers)
         .uid("numbers")
-        .map([("n", "n"), ("k", "n % 7"), ("at", at)])
+        .map([("n", "n"), ("k", "CAST(n % 7 AS BIGINT)"), ("at", at)])
         .uid("columns")
         .watermark("at", "`at` - INTERVAL '7' DAY")
         .uid("time");
@@ -144,7 +146,8 @@ async fn a_savepoint_of_an_earlier_version_is_restored() {
     // Windows hold what came before it.
     let mut windows: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
     for n in 0..ROWS {
-        let window = windows.entry((n % 7, n / 1_000)).or_default();
+        let second = START_SECOND + n;
+        let window = windows.entry((n % 7, second / 1_000)).or_default();
         *window = (window.0 + 1, window.1 + n);
     }
     let mut expected: Vec<String> = windows.iter().map(|((k, _), (c, s))| format!("{k},{c},{s}")).collect();

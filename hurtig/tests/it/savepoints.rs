@@ -232,11 +232,11 @@ fn savepoints_are_listed_shown_moved_refused_and_disposed_of() {
     assert_eq!(shown["savepoint"], true);
     let operators = || shown["vertices"].as_array().unwrap().iter().flat_map(|v| v["operators"].as_array().unwrap());
     let group = operators().find(|o| o["cells"].as_array().is_some_and(|cells| !cells.is_empty())).unwrap();
-    assert_eq!(group["cells"][0]["key_schema"], "BIGINT");
+    assert_eq!(group["cells"][0]["key_schema"], "INT");
     let source = operators().find(|o| o["kind"] == "source").unwrap();
     assert!(source["lists"][0]["elements"].as_u64().unwrap() > 0, "{shown}");
     let plain = succeed(&["savepoints", "show", &path]);
-    assert!(plain.contains("keyed  groups: key (BIGINT)") && plain.contains("key groups 0 to 63"), "{plain}");
+    assert!(plain.contains("keyed  groups: key (INT)") && plain.contains("key groups 0 to 63"), "{plain}");
 
     let moved = folder.path().join("elsewhere");
     std::fs::rename(&path, &moved).unwrap();

@@ -59,8 +59,8 @@ pub struct Scenario {
     pub decline_percent: u32,
     /// The same for a savepoint.
     pub savepoint_decline_percent: u32,
-    /// A task fails when the first has finished.
-    pub fail_at_finish: bool,
+    /// A task fails when HEAD says that the job was stopped.
+    pub fail_when_stopped: bool,
     /// Chance that listing splits fails, in percent.
     pub discovery_fails_percent: u32,
     /// Chance that a deployment fails to restore, in percent.
@@ -123,7 +123,7 @@ impl Scenario {
             cancel_at_finish: matches!(special, 34..=37),
             decline_percent: if rng.random_bool(0.8) { 0 } else { 2 },
             savepoint_decline_percent: if matches!(special, 52..=57) { 30 } else { 0 },
-            fail_at_finish: matches!(special, 44..=51),
+            fail_when_stopped: matches!(special, 44..=51),
             discovery_fails_percent: if rng.random_bool(0.9) { 0 } else { 30 },
             restore_fails_percent: if rng.random_bool(0.6) { 0 } else { 4 },
         }

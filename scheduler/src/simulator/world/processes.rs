@@ -181,10 +181,6 @@ impl World {
                 Effect::Finished => {
                     self.processes[process].tasks.remove(id);
                     self.report(process, id, "FINISHED", "");
-                    if std::mem::take(&mut self.scenario.fail_at_finish) {
-                        let after = self.rng.random_range(0..40);
-                        self.later(after, Happening::Fault(Fault::FailTask));
-                    }
                     if std::mem::take(&mut self.scenario.cancel_at_finish) {
                         let after = self.rng.random_range(0..40);
                         self.later(after, Happening::Fault(Fault::Cancel));

@@ -4,6 +4,7 @@ use rand::Rng;
 
 use super::{Happening, Outcome, World};
 use crate::simulator::invariants;
+use crate::simulator::scenario::Fault;
 use crate::simulator::store::Fate;
 use crate::storage::{StorageError, StorageReply, StorageRequest};
 
@@ -78,6 +79,10 @@ impl World {
             let job = self.master.find(self.job.as_str()).map_err(|error| error.to_string())?;
             invariants::on_completed(id, job, &self.store, &self.scenario)?;
             self.store.completed.insert(id);
+        }
+        if self.store.stopped_with().is_some() && std::mem::take(&mut self.scenario.fail_when_stopped) {
+            let after = self.rng.random_range(0..150);
+            self.later(after, Happening::Fault(Fault::FailTask));
         }
         Ok(())
     }
