@@ -93,8 +93,8 @@ impl Scenario {
             24..=27 => faults.push((rng.random_range(3_000..faults_end_ms), Fault::Usurp)),
             28 => configuration.set("restart-strategy.type", "none"),
             29 | 30 => faults.clear(),
-            38..=59 => {
-                let at = rng.random_range(2_000..faults_end_ms);
+            38..=67 => {
+                let at = rng.random_range(2_000..faults_end_ms / 2);
                 faults.push((at, if rng.random_bool(0.7) { Fault::Stop } else { Fault::StopDraining }));
                 let after = at + rng.random_range(20..2_500);
                 match special {
@@ -123,7 +123,7 @@ impl Scenario {
             cancel_at_finish: matches!(special, 34..=37),
             decline_percent: if rng.random_bool(0.8) { 0 } else { 2 },
             savepoint_decline_percent: if matches!(special, 52..=57) { 30 } else { 0 },
-            fail_when_stopped: matches!(special, 44..=51),
+            fail_when_stopped: matches!(special, 44..=51 | 58..=67),
             discovery_fails_percent: if rng.random_bool(0.9) { 0 } else { 30 },
             restore_fails_percent: if rng.random_bool(0.6) { 0 } else { 4 },
         }
