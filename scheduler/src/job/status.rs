@@ -15,6 +15,7 @@ impl JobMaster {
     pub fn status(&self) -> v1::JobStatus {
         let (stats, pending) = (self.checkpoints.stats(), self.checkpoints.pending());
         let configured = self.topology.plan.configuration.text(&keys::CHECKPOINTING_DIRECTORY);
+        let runs = matches!(self.state, JobState::Running | JobState::StoppingWithSavepoint);
         let due = self.restarting.values().copied().filter(|&time| time > i64::MIN).min();
         v1::JobStatus {
             job_id: self.id.as_str().to_owned(),
@@ -32,7 +33,7 @@ impl JobMaster {
             last_checkpoint_uploaded_bytes: stats.last_uploaded_bytes,
             checkpoint_uploaded_bytes: stats.uploaded_bytes,
             waiting_for: self.waiting_for(),
-            running_since_ms: if self.state == JobState::Running { self.running_since_ms } else { 0 },
+            running_since_ms: if runs { self.running_since_ms } else { 0 },
             last_checkpoint_time_ms: stats.last_time_ms,
             last_checkpoint_duration_ms: stats.last_duration_ms,
             pending_checkpoint: pending.map_or(0, |p| p.id),
