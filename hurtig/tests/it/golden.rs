@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hurtig::arrow::array::{Array, AsArray};
+use hurtig::arrow::array::AsArray;
 use hurtig::arrow::datatypes::Int64Type;
 use hurtig::client::StartFrom;
 use hurtig::dataflow::{Aggregate, Dataflow, Table};
