@@ -12,7 +12,7 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use hurtig_graph::ErrorKind;
-use hurtig_graph::config::{Configuration, keys};
+use hurtig_graph::config::{Configuration, PrometheusReporter, keys};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -49,7 +49,7 @@ impl MetricsServer {
             let listener = network::listen(address, ports, keys::METRICS_PORT.key).await?;
             servers.push(MetricsServer::start(listener, render.clone(), figures.clone(), handle)?);
         }
-        for (name, ports) in reporters {
+        for PrometheusReporter { name, ports } in reporters {
             let listener = network::listen(address, ports, &format!("metrics.reporter.{name}.port")).await?;
             servers.push(MetricsServer::start(listener, render.clone(), figures.clone(), handle)?);
         }

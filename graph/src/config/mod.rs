@@ -23,6 +23,7 @@ pub use check::{Diagnostic, Severity, check, check_pair, first_error};
 pub use load::{from_dynamic_properties, from_file, from_yaml};
 pub use redact::{REDACTED, is_secret};
 pub use reference::markdown_reference;
+pub use reporters::PrometheusReporter;
 pub use tls::TlsFiles;
 
 use crate::error::GraphError;

@@ -8,6 +8,15 @@ const PREFIX: &str = "metrics.reporter.";
 const PROMETHEUS: &str = "PrometheusReporterFactory";
 const DEFAULT_PORT: u16 = 9249;
 
+/// A reporter with an endpoint to be scraped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrometheusReporter {
+    /// As in its keys.
+    pub name: String,
+    /// The ports that it may take, inclusive.
+    pub ports: (u16, u16),
+}
+
 /// Splits `metrics.reporter.NAME.SETTING`.
 fn parts(key: &str) -> Option<(&str, &str)> {
     key.strip_prefix(PREFIX)?.split_once('.').filter(|(name, _)| !name.is_empty())
@@ -33,11 +42,11 @@ pub(super) fn check(key: &str, value: &str) -> Option<Vec<Diagnostic>> {
 }
 
 impl Configuration {
-    /// The Prometheus reporters by name, with the ports that each may take.
+    /// The Prometheus reporters, by name.
     ///
     /// # Errors
     /// A port that cannot be read.
-    pub fn prometheus_reporters(&self) -> Result<Vec<(String, (u16, u16))>, GraphError> {
+    pub fn prometheus_reporters(&self) -> Result<Vec<PrometheusReporter>, GraphError> {
         let mut names: Vec<&str> = self.as_map().keys().filter_map(|key| Some(parts(key)?.0)).collect();
         names.dedup();
         let listed = self.list(&keys::METRICS_REPORTERS);
@@ -54,7 +63,7 @@ impl Configuration {
                 Some(text) => values::parse_ports(text.trim())
                     .ok_or_else(|| GraphError::Config(format!("{PREFIX}{name}.port: '{text}' is not a port")))?,
             };
-            found.push((name.to_owned(), ports));
+            found.push(PrometheusReporter { name: name.to_owned(), ports });
         }
         Ok(found)
     }
@@ -66,7 +75,8 @@ mod tests {
 
     fn of(pairs: &[(&str, &str)]) -> Vec<(String, (u16, u16))> {
         let pairs = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        Configuration::from_map(pairs).prometheus_reporters().unwrap()
+        let found = Configuration::from_map(pairs).prometheus_reporters().unwrap();
+        found.into_iter().map(|r| (r.name, r.ports)).collect()
     }
 
     #[test]
