@@ -47,6 +47,8 @@ pub struct CheckpointSettings {
     pub retention: Retention,
     /// Checkpoints go on when some tasks have finished, and sinks commit with a last one.
     pub after_tasks_finish: bool,
+    /// A latest checkpoint that is damaged is given up for the one before it.
+    pub fall_back: bool,
     /// Where savepoints go by default.
     pub savepoint_folder: Option<String>,
     /// What the job starts from.
@@ -157,6 +159,7 @@ impl CheckpointSettings {
             retained: whole(configuration, &keys::CHECKPOINTING_NUM_RETAINED, 1)? as usize,
             retention,
             after_tasks_finish: configuration.bool(&keys::CHECKPOINTING_AFTER_TASKS_FINISH)?.unwrap_or(true),
+            fall_back: configuration.bool(&keys::FALL_BACK)?.unwrap_or(false),
             savepoint_folder: configuration.text(&keys::CHECKPOINTING_SAVEPOINT_DIRECTORY).map(str::to_owned),
             start: StartFrom::read(configuration)?,
         })

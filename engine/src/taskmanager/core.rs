@@ -8,6 +8,7 @@ use std::time::Duration;
 use hurtig_graph::config::{Configuration, keys};
 use hurtig_graph::ids::AttemptId;
 use hurtig_proto::internal::v1 as internal;
+use hurtig_state::StateError;
 use hurtig_state::backend::{SharedRocks, SharedRocksConfig};
 use hurtig_state::local::LocalStateStore;
 use hurtig_state::storage::ObjectStores;
@@ -173,11 +174,11 @@ impl Core {
         self.pool.spawn(Box::new(move || {
             let _entered = span.entered();
             let Some(core) = core.upgrade() else { return };
-            let slot = deployment.slot;
+            let (slot, restored) = (deployment.slot, deployment.restore_checkpoint_id);
             let built = crate::task::panics::guard(|| deploy::build(&core, deployment, &attempt, &session));
             match built.map_err(EngineError::Internal).and_then(|b| b) {
                 Ok(built) => core.start(&attempt, slot, built),
-                Err(error) => core.failed_to_build(&attempt, &session, &error),
+                Err(error) => core.failed_to_build(&attempt, &session, &error, restored),
             }
         }));
     }
@@ -199,13 +200,14 @@ impl Core {
         Ok(())
     }
 
-    fn failed_to_build(&self, attempt: &AttemptId, session: &Session, error: &EngineError) {
+    fn failed_to_build(&self, attempt: &AttemptId, session: &Session, error: &EngineError, restored: u64) {
         let cancelled = self.tasks.lock().get(attempt).is_some_and(|e| e.cancelled_us.is_some());
         if cancelled {
             session.task_state(attempt, "CANCELED", "", None);
         } else {
             tracing::warn!(task = %attempt, %error, "a task could not be started");
-            session.task_state(attempt, "FAILED", &error.to_string(), None);
+            let broken = matches!(error, EngineError::State(StateError::Corrupt(_) | StateError::NotFound(_)));
+            session.not_started(attempt, &error.to_string(), (broken && restored > 0).then_some(restored));
         }
         self.tasks.lock().remove(attempt);
         self.task_gone.notify_waiters();

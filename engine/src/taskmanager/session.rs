@@ -43,6 +43,18 @@ impl Session {
             state: state.to_owned(),
             error: error.to_owned(),
             restore,
+            damaged_checkpoint: 0,
+        }));
+    }
+
+    /// Reports that a task could not be started; `damaged`: because of objects of this checkpoint.
+    pub fn not_started(&self, attempt: &AttemptId, error: &str, damaged: Option<u64>) {
+        self.send(Message::TaskState(internal::TaskStateChanged {
+            attempt: Some(attempt.to_proto()),
+            state: "FAILED".to_owned(),
+            error: error.to_owned(),
+            restore: None,
+            damaged_checkpoint: damaged.unwrap_or(0),
         }));
     }
 

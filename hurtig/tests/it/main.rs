@@ -15,6 +15,7 @@ mod incremental;
 mod kill;
 mod operations;
 mod region;
+mod resources;
 mod savepoints;
 mod sql_command;
 mod stall;

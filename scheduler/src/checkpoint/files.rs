@@ -168,6 +168,15 @@ impl FileTracker {
         self.only_own(all)
     }
 
+    /// HEAD does not name checkpoint `id` any more, which is damaged. Returns what may be deleted.
+    pub fn give_up(&mut self, id: u64) -> Vec<String> {
+        let Some(at) = self.retained.iter().position(|completed| completed.id == id) else { return Vec::new() };
+        let damaged = self.retained.remove(at);
+        let metadata = vec![damaged.metadata_object.clone()];
+        self.dropped.push(damaged);
+        self.only_own(metadata)
+    }
+
     /// What may be deleted of the state in acknowledgements that no checkpoint will contain.
     /// `pending` is what the checkpoint under way refers to.
     pub fn discard<'a>(
@@ -253,6 +262,17 @@ mod tests {
         assert_eq!(files.complete(checkpoint(3, &["c"]), 1), ["s3://b/a", "s3://b/chk-2"]);
         assert!(files.refers_to_deleted(&snapshot(&["a"])));
         assert_eq!(files.end(false), ["s3://b/b", "s3://b/c", "s3://b/chk-3"]);
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_dropped_and_what_the_one_before_it_has_stays() {
+        let mut files = FileTracker::new("s3://b/".into());
+        files.complete(checkpoint(1, &["a", "b"]), 2);
+        files.complete(checkpoint(2, &["b", "c"]), 2);
+        assert_eq!(files.give_up(2), ["s3://b/chk-2"]);
+        assert_eq!(files.retained().last().map(|c| c.id), Some(1));
+        assert!(files.give_up(2).is_empty());
+        assert_eq!(files.complete(checkpoint(3, &["b", "d"]), 2), ["s3://b/c"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! One checkpoint is under way at a time. Ids come from a block that HEAD reserves, so that none is
 //! given out twice, not even after a crash.
 
+mod fallback;
 pub mod files;
 pub mod head;
 mod open;
@@ -144,6 +145,7 @@ enum Purpose {
 enum HeadPurpose {
     Claim,
     Reserve,
+    GiveUp(u64),
     Publish(Box<CompletedCheckpoint>),
     /// The savepoint with which the job stops.
     Stop(String),
@@ -178,6 +180,8 @@ pub struct CheckpointCoordinator {
     /// The job has been stopped with a savepoint.
     stopped: bool,
     ended: Option<EndState>,
+    /// The damaged checkpoint that HEAD is not to name any more.
+    giving_up: Option<u64>,
     deposed: bool,
     stats: CheckpointStats,
     transitions: BTreeMap<(CheckpointPhase, CheckpointPhase), u64>,
@@ -219,6 +223,7 @@ impl CheckpointCoordinator {
             last_completed: false,
             stopped: false,
             ended: None,
+            giving_up: None,
             deposed: false,
             stats: CheckpointStats::default(),
             transitions: BTreeMap::new(),
@@ -265,9 +270,9 @@ impl CheckpointCoordinator {
     }
 
     /// Whether it is unknown which checkpoint is the latest: HEAD may name the one under way, or not
-    /// yet.
+    /// yet; or it names one that is being given up.
     pub fn in_doubt(&self) -> bool {
-        matches!(self.head_purpose, Some(HeadPurpose::Publish(_) | HeadPurpose::Stop(_)))
+        matches!(self.head_purpose, Some(HeadPurpose::Publish(_) | HeadPurpose::Stop(_))) || self.giving_up.is_some()
     }
 
     /// Nothing is left to be done after the end of the job.

@@ -150,6 +150,7 @@ impl CheckpointCoordinator {
                 self.deposed_if(&outcome);
             }
             (Some(HeadPurpose::Claim), outcome) => self.claimed(outcome, now),
+            (Some(HeadPurpose::GiveUp(id)), outcome) => self.given_up(id, &outcome),
             (Some(HeadPurpose::Reserve), HeadOutcome::Failed(error)) => {
                 self.actions.push(CheckpointAction::FailJob(format!("checkpoint ids cannot be reserved: {error}")));
             }
@@ -161,6 +162,7 @@ impl CheckpointCoordinator {
             (_, outcome) => self.deposed_if(&outcome),
         }
         self.swap_end();
+        self.swap_given_up();
         self.tick(now);
     }
 
@@ -168,6 +170,7 @@ impl CheckpointCoordinator {
         if *outcome == HeadOutcome::Deposed {
             // Nothing may be written or deleted any more.
             self.deposed = true;
+            self.giving_up = None;
             self.ended = Some(EndState { status: String::new(), keep: true, swapped: true });
             self.actions.push(CheckpointAction::Deposed);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use hurtig_graph::config::keys;
 use hurtig_proto::internal::v1 as internal;
 use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
 use hurtig_proto::v1;
@@ -30,6 +31,20 @@ impl JobMaster {
             taskmanager: self.executions[task].taskmanager.clone(),
         };
         self.fail(Scope::Tasks(vec![task]), record, now);
+    }
+
+    /// `task` could not restore its state because objects of checkpoint `id` are missing or damaged.
+    pub(super) fn on_damaged_checkpoint(&mut self, task: usize, id: u64, error: &str, now: i64) {
+        let damage = format!("checkpoint {id} cannot be restored: {error}");
+        if self.checkpoints.give_up(id) {
+            let name = self.topology.task_name(task);
+            return self.fail_globally(&format!("{name} failed: {damage}; the checkpoint before it is restored"), now);
+        }
+        let advice = match self.checkpoints.before_latest() {
+            Some(earlier) => format!("; {} lets the job restore checkpoint {earlier} instead", keys::FALL_BACK.key),
+            None => String::new(),
+        };
+        self.fail_task(task, &format!("{damage}{advice}"), now);
     }
 
     /// Something that concerns the whole job has failed: a coordinator, too many checkpoints.

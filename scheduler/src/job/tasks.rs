@@ -84,6 +84,9 @@ impl JobMaster {
             (Canceling, Canceled | Finished | Failed) => self.set_execution(task, reported),
             (Deploying | Initializing | Running, Failed | Canceled) => {
                 self.set_execution(task, Failed);
+                if changed.damaged_checkpoint != 0 {
+                    return self.on_damaged_checkpoint(task, changed.damaged_checkpoint, &changed.error, now);
+                }
                 let error = if reported == Canceled {
                     "it was cancelled by its TaskManager".to_owned()
                 } else if changed.error.is_empty() {

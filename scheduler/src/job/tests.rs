@@ -1,5 +1,6 @@
 //! One job, driven event by event: what is sent to whom, and when.
 
+mod damaged;
 mod reader;
 mod stop;
 
@@ -124,6 +125,7 @@ impl Bench {
                 state: state.into(),
                 error: "for the test".into(),
                 restore: None,
+                damaged_checkpoint: 0,
             })
         });
     }

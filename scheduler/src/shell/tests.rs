@@ -160,6 +160,7 @@ impl FakeTaskManager {
             state: state.into(),
             error: error.into(),
             restore: None,
+            damaged_checkpoint: 0,
         }));
     }
 

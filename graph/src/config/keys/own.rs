@@ -17,6 +17,9 @@ options! {
         "How often TaskManagers report the figures of their tasks to the JobManager.";
     COLLECT_BUFFER = "hurtig.collect.buffer", [], ValueType::Memory, Some("64 mb"),
         "Rows of a query that the JobManager holds for a slow client before the job is held back.";
+    FALL_BACK = "hurtig.recovery.fall-back-to-earlier-checkpoint", [], ValueType::Bool, Some("false"),
+        "When objects of the latest checkpoint are missing or damaged, the job restores the one before that, which \
+         `execution.checkpointing.num-retained` must keep. What sinks have committed since then is written again.";
     RPC_MAX_MESSAGE = "hurtig.rpc.max-message-size", [], ValueType::Memory, Some("64 mb"),
         "Largest message between clients, JobManager and TaskManagers.";
 }

@@ -231,6 +231,7 @@ impl World {
             state: state.into(),
             error: error.into(),
             restore: None,
+            damaged_checkpoint: 0,
         };
         self.send_to_master(process, FromTask::TaskState(changed));
     }
