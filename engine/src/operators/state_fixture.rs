@@ -40,6 +40,7 @@ impl StateFixture {
                 cache_bytes: 8 << 20,
                 write_buffer_bytes: 4 << 20,
                 background_threads: 1,
+                ..SharedRocksConfig::default()
             })),
             attempts: Cell::new(0),
         }
@@ -55,6 +56,8 @@ impl StateFixture {
             max_parallelism: 128,
             task: TaskName { job_id: "a1".repeat(16), vertex_id: "v".into(), subtask: 0, attempt },
             rocks: Arc::clone(&self.rocks),
+            memory: MemoryPool::unlimited(),
+            inline_bytes: 0,
             stores: Arc::clone(&self.stores),
             local: None,
             restore_checkpoint: checkpoints.first().map_or(0, |c| c.number),

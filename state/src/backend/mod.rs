@@ -7,10 +7,15 @@
 //!
 //! A key in the database is `[key group u16 BE][table u16 BE]` and then what the operator chose.
 
+mod disk;
+mod expiry;
+pub mod memory;
 mod restore;
 mod rocks;
+mod small;
 mod snapshot;
 mod tables;
+mod write_back;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -24,10 +29,16 @@ use rocksdb::{Direction, IteratorMode, ReadOptions};
 use crate::error::Result;
 use crate::local::{LocalStateStore, TaskName};
 use crate::storage::ObjectStores;
+pub use expiry::Expired;
+use expiry::Expiry;
+pub use memory::{MemoryPool, MemoryShare};
 use rocks::Database;
-pub use rocks::{SharedRocks, SharedRocksConfig};
+pub use rocks::{CompactionStyle, SharedRocks, SharedRocksConfig};
+use small::SmallState;
 pub use snapshot::SnapshotTarget;
 use tables::Tables;
+pub use write_back::WriteBackWaker;
+use write_back::WriteBacks;
 
 /// What kind of keys a cell has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +96,10 @@ pub struct BackendConfig {
     pub task: TaskName,
     /// Shared by all databases of the TaskManager.
     pub rocks: Arc<SharedRocks>,
+    /// Memory for the live state of the slot's operators.
+    pub memory: Arc<MemoryPool>,
+    /// State up to this size is carried in the acknowledgements of checkpoints and has no database.
+    pub inline_bytes: u64,
     /// Where checkpoints go to and come from.
     pub stores: Arc<ObjectStores>,
     /// Keeps checkpoints on local disk; `None`: local recovery is off.
@@ -98,8 +113,8 @@ pub struct BackendConfig {
 /// The durable tier of one task's keyed state. Shared between the task's thread (reads) and
 /// background threads (write-back, snapshots).
 ///
-/// Its database is created by the first write-back that writes something; a task without keyed
-/// state costs nothing.
+/// Its database is created when a write-back outgrows what a checkpoint carries inline; a task without
+/// keyed state costs nothing.
 pub struct KeyedBackend {
     directory: PathBuf,
     key_groups: (u32, u32),
@@ -111,6 +126,12 @@ pub struct KeyedBackend {
     local: Option<Arc<LocalStateStore>>,
     database_id: String,
     database: OnceLock<Database>,
+    /// What the task has instead of a database while that is not worth it.
+    small: Mutex<SmallState>,
+    inline_bytes: u64,
+    memory: Arc<MemoryPool>,
+    expiry: Expiry,
+    write_backs: WriteBacks,
     restored: bool,
     restore_report: v1::RestoreReport,
     tables: Mutex<Tables>,
@@ -144,12 +165,12 @@ impl KeyedBackend {
     pub fn open(config: BackendConfig) -> Result<KeyedBackend> {
         let restored = restore::restore(&config)?;
         let database = OnceLock::new();
-        let has_state = restored.database.is_some();
+        let has_state = restored.database.is_some() || !restored.entries.is_empty();
         if let Some(opened) = restored.database {
             // The lock is new, so this takes the value.
             let _ = database.set(opened);
         }
-        Ok(KeyedBackend {
+        let backend = KeyedBackend {
             directory: config.directory,
             key_groups: config.key_groups,
             max_parallelism: config.max_parallelism,
@@ -159,6 +180,11 @@ impl KeyedBackend {
             local: config.local,
             database_id: uuid::Uuid::new_v4().simple().to_string(),
             database,
+            small: Mutex::default(),
+            inline_bytes: config.inline_bytes,
+            memory: config.memory,
+            expiry: restored.expiry,
+            write_backs: WriteBacks::default(),
             restored: has_state,
             restore_report: restored.report,
             tables: Mutex::new(restored.tables),
@@ -169,7 +195,9 @@ impl KeyedBackend {
             }),
             snapshotting: AtomicBool::new(false),
             broken: OnceLock::new(),
-        })
+        };
+        backend.restore_entries(restored.entries)?;
+        Ok(backend)
     }
 
     /// A backend without state and without a place to write to, for operators that run without a
@@ -185,6 +213,11 @@ impl KeyedBackend {
             local: None,
             database_id: String::new(),
             database: OnceLock::new(),
+            small: Mutex::default(),
+            inline_bytes: 0,
+            memory: MemoryPool::unlimited(),
+            expiry: Expiry::default(),
+            write_backs: WriteBacks::default(),
             restored: false,
             restore_report: v1::RestoreReport::default(),
             tables: Mutex::default(),
@@ -223,16 +256,35 @@ impl KeyedBackend {
         &self.restore_report
     }
 
+    /// The memory that live state may take.
+    pub fn memory(&self) -> &Arc<MemoryPool> {
+        &self.memory
+    }
+
     /// The values of `keys` (complete database keys), in their order.
     pub fn multi_get(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+        if let Some(found) = self.get_small(keys) {
+            return Ok(found);
+        }
         let Some(database) = self.database.get() else { return Ok(vec![None; keys.len()]) };
         let family = database.column_family()?;
-        let found = database.db().batched_multi_get_cf(family, keys, false);
-        found.into_iter().map(|value| Ok(value?.map(|bytes| bytes.to_vec()))).collect()
+        // Neighbours share blocks.
+        let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+        order.sort_unstable_by(|a, b| keys[*a as usize].cmp(&keys[*b as usize]));
+        let sorted = order.iter().map(|&i| keys[i as usize].as_slice());
+        let found = database.db().batched_multi_get_cf(family, &sorted.collect::<Vec<_>>(), true);
+        let mut values = vec![None; keys.len()];
+        for (i, value) in order.into_iter().zip(found) {
+            values[i as usize] = value?.map(|bytes| bytes.to_vec());
+        }
+        Ok(values)
     }
 
     /// Up to `limit` entries with `from <= key < to`, in key order.
     pub fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        if let Some(found) = self.scan_small(from, to, limit) {
+            return Ok(found);
+        }
         let Some(database) = self.database.get() else { return Ok(Vec::new()) };
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(to);

@@ -14,7 +14,9 @@ use futures::{StreamExt, TryStreamExt};
 use hurtig_proto::v1;
 use rocksdb::{Direction, IngestExternalFileOptions, IteratorMode, ReadOptions, SstFileWriter};
 
+use super::expiry::Expiry;
 use super::rocks::{Database, write_options};
+use super::small::entries_of;
 use super::snapshot::{SNAPSHOT_VERSION, file_hash, hash_bytes};
 use super::tables::{Tables, table_id};
 use super::{BackendConfig, TableId, remove_directory};
@@ -22,13 +24,14 @@ use crate::encoding::{key_group_range_bounds, table_bounds};
 use crate::error::{Result, StateError};
 use crate::local::LocalCheckpoint;
 
-const CONCURRENT_DOWNLOADS: usize = 4;
-
 /// What a restore gives.
 #[derive(Default)]
 pub(super) struct Restored {
     pub(super) database: Option<Database>,
     pub(super) tables: Tables,
+    /// What snapshots of small state carry.
+    pub(super) entries: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) expiry: Expiry,
     /// Objects of the restored files, by file name.
     pub(super) handles: BTreeMap<String, v1::FileHandle>,
     /// Those of them whose local content is unchecked.
@@ -55,6 +58,7 @@ pub(super) fn restore(config: &BackendConfig) -> Result<Restored> {
     let mut donors = Vec::new();
     for &snapshot in base.iter().chain(relevant.iter().filter(|s| !is(s, base))) {
         let numbers = restored.tables.merge(&snapshot.tables)?;
+        entries_of(snapshot, config.key_groups, &numbers, &mut restored.entries)?;
         if !snapshot.files.is_empty() && !is(snapshot, base) {
             donors.push((snapshot, numbers));
         }
@@ -103,7 +107,7 @@ fn open_all(
     restored.handles = shared.filter_map(|f| Some((f.name.clone(), f.handle.clone()?))).collect();
     restored.unverified =
         restored.handles.iter().filter(|(n, _)| linked.contains(n)).map(|(n, h)| (n.clone(), h.clone())).collect();
-    let database = Database::open(&config.rocks, &config.directory)?;
+    let database = Database::open(&config.rocks, &config.directory, &restored.expiry)?;
     delete_outside(&database, base, config.key_groups)?;
     let database = restored.database.insert(database);
     for (i, (donor, numbers)) in donors.iter().enumerate() {
@@ -268,6 +272,7 @@ fn download(config: &BackendConfig, files: Vec<(v1::FileHandle, PathBuf)>) -> Re
         return Ok(());
     }
     let stores = config.stores.clone();
+    let concurrent = config.rocks.concurrent_transfers();
     let transfers = async move {
         let stores = &stores;
         futures::stream::iter(files)
@@ -282,7 +287,7 @@ fn download(config: &BackendConfig, files: Vec<(v1::FileHandle, PathBuf)>) -> Re
                 }
                 Ok(())
             })
-            .buffer_unordered(CONCURRENT_DOWNLOADS)
+            .buffer_unordered(concurrent)
             .try_collect::<Vec<()>>()
             .await
             .map(drop)

@@ -1,12 +1,15 @@
 //! RocksDB: what all databases of a TaskManager share, options, opening.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompactionStyle, DBCompressionType, LogLevel,
-    Options, UniversalCompactOptions, WaitForCompactOptions, WriteBufferManager, WriteOptions,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
+    DBCompactionStyle, DBCompressionType, LogLevel, Options, UniversalCompactOptions, WaitForCompactOptions,
+    WriteBufferManager, WriteOptions,
 };
 
+use super::expiry::Expiry;
 use crate::error::{Result, StateError};
 
 const COMPACTION_PATIENCE_US: u64 = 5_000_000;
@@ -17,6 +20,17 @@ pub struct SharedRocks {
     cache: Cache,
     write_buffers: WriteBufferManager,
     config: SharedRocksConfig,
+    disk_reserve: AtomicU64,
+}
+
+/// How a database merges its files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CompactionStyle {
+    /// Runs of similar size: what has not changed is seldom written again.
+    #[default]
+    Universal,
+    /// Levels: reads touch fewer files, and checkpoints upload more.
+    Level,
 }
 
 /// Sizes of [`SharedRocks`].
@@ -28,11 +42,30 @@ pub struct SharedRocksConfig {
     pub write_buffer_bytes: usize,
     /// Threads for flushes and compactions.
     pub background_threads: i32,
+    /// Files that a task uploads or downloads at once.
+    pub concurrent_transfers: usize,
+    /// Bytes of a block of a file, before compression.
+    pub block_bytes: usize,
+    /// Bytes of one write buffer; `None`: by what all may have.
+    pub single_write_buffer_bytes: Option<usize>,
+    /// See there.
+    pub compaction: CompactionStyle,
+    /// Bytes that a write-back leaves free on the disk: with less the checkpoint is declined.
+    pub disk_reserve_bytes: u64,
 }
 
 impl Default for SharedRocksConfig {
     fn default() -> Self {
-        SharedRocksConfig { cache_bytes: 128 << 20, write_buffer_bytes: 64 << 20, background_threads: 2 }
+        SharedRocksConfig {
+            cache_bytes: 128 << 20,
+            write_buffer_bytes: 64 << 20,
+            background_threads: 2,
+            concurrent_transfers: 4,
+            block_bytes: 16 << 10,
+            single_write_buffer_bytes: None,
+            compaction: CompactionStyle::default(),
+            disk_reserve_bytes: 16 << 20,
+        }
     }
 }
 
@@ -42,12 +75,25 @@ impl SharedRocks {
         let cache = Cache::new_lru_cache(config.cache_bytes);
         let write_buffers =
             WriteBufferManager::new_write_buffer_manager_with_cache(config.write_buffer_bytes, false, cache.clone());
-        SharedRocks { cache, write_buffers, config }
+        SharedRocks { cache, write_buffers, disk_reserve: AtomicU64::new(config.disk_reserve_bytes), config }
     }
 
     /// Bytes of cache and write buffers in use.
     pub fn memory_usage(&self) -> usize {
         self.cache.get_usage()
+    }
+
+    /// Bytes that write-backs leave free on the disk from now on.
+    pub fn reserve_on_disk(&self, bytes: u64) {
+        self.disk_reserve.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn disk_reserve(&self) -> u64 {
+        self.disk_reserve.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn concurrent_transfers(&self) -> usize {
+        self.config.concurrent_transfers.max(1)
     }
 
     pub(super) fn options(&self) -> Options {
@@ -57,20 +103,23 @@ impl SharedRocks {
         table.set_cache_index_and_filter_blocks(true);
         table.set_cache_index_and_filter_blocks_with_high_priority(true);
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-        table.set_block_size(16 << 10);
+        table.set_block_size(self.config.block_bytes);
         let mut options = Options::default();
         options.set_block_based_table_factory(&table);
         options.set_write_buffer_manager(&self.write_buffers);
-        options.set_write_buffer_size((self.config.write_buffer_bytes / 2).clamp(1 << 20, 64 << 20));
+        let one = (self.config.write_buffer_bytes / 2).clamp(1 << 20, 64 << 20);
+        options.set_write_buffer_size(self.config.single_write_buffer_bytes.unwrap_or(one));
         options.set_max_background_jobs(self.config.background_threads);
         options.set_compression_type(DBCompressionType::Lz4);
         // What is compacted is uploaded again. Changes are spread over all keys, so levels would
         // rewrite the whole state every few checkpoints; merging runs of similar size rewrites it
         // when as much has changed as there is.
-        options.set_compaction_style(DBCompactionStyle::Universal);
-        let mut universal = UniversalCompactOptions::default();
-        universal.set_max_size_amplification_percent(100);
-        options.set_universal_compaction_options(&universal);
+        if self.config.compaction == CompactionStyle::Universal {
+            options.set_compaction_style(DBCompactionStyle::Universal);
+            let mut universal = UniversalCompactOptions::default();
+            universal.set_max_size_amplification_percent(100);
+            options.set_universal_compaction_options(&universal);
+        }
         options.set_level_zero_file_num_compaction_trigger(4);
         // Opening reads the footers of at most so many files, so a large restored state starts at once.
         options.set_max_open_files(512);
@@ -92,8 +141,9 @@ pub(super) struct Database {
 }
 
 impl Database {
-    pub(super) fn open(rocks: &SharedRocks, path: &Path) -> Result<Self> {
+    pub(super) fn open(rocks: &SharedRocks, path: &Path, expiry: &Expiry) -> Result<Self> {
         let mut options = rocks.options();
+        expiry.install(&mut options);
         options.create_if_missing(true);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(|e| {
@@ -129,6 +179,16 @@ impl Database {
         if let Err(error) = self.db.wait_for_compact(&options) {
             tracing::debug!(%error, path = %self.path.display(), "compaction goes on during the checkpoint");
         }
+        Ok(())
+    }
+
+    /// Merges all files.
+    pub(super) fn compact(&self) -> Result<()> {
+        let mut options = CompactOptions::default();
+        // Also files that nothing would be merged with: what has expired in them is to go.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.db.flush()?;
+        self.db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &options);
         Ok(())
     }
 

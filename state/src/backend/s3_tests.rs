@@ -40,6 +40,8 @@ impl Fixture {
                 write_buffer_bytes: 4 << 20,
                 ..SharedRocksConfig::default()
             })),
+            memory: MemoryPool::unlimited(),
+            inline_bytes: 0,
             stores: self.stores.clone(),
             local: Some(Arc::new(LocalStateStore::open(self.directory.path()).unwrap())),
             restore_checkpoint: checkpoint,

@@ -7,21 +7,20 @@ use std::sync::atomic::Ordering;
 
 use futures::{StreamExt, TryStreamExt};
 use hurtig_proto::v1;
-use rocksdb::WriteBatch;
 use rocksdb::checkpoint::Checkpoint;
 
-use super::rocks::{Database, write_options};
-use super::{FrozenCell, KeyedBackend, StateWriter, remove_directory};
+use super::rocks::Database;
+use super::{FrozenCell, KeyedBackend, remove_directory};
 use crate::error::{Result, StateError};
 use crate::storage::join;
 
-/// Version of `KeyedSnapshot`.
-pub(super) const SNAPSHOT_VERSION: u32 = 1;
+/// Version of `KeyedSnapshot`: with 2 it may carry entries instead of files.
+pub(super) const SNAPSHOT_VERSION: u32 = 2;
+/// Version of a snapshot without entries, which older readers understand.
+const FILES_ONLY_VERSION: u32 = 1;
 
 /// Files up to this size travel in the acknowledgement instead of an object of their own.
 const INLINE_LIMIT: u64 = 20 << 10;
-const WRITE_BATCH_BYTES: usize = 1 << 20;
-const CONCURRENT_UPLOADS: usize = 4;
 
 /// Where a snapshot's files go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +54,10 @@ impl KeyedBackend {
     /// Writes `frozen` back, in order, and then makes checkpoint `checkpoint` durable. Blocks: not for
     /// a task's thread. Gives `None` for a task without keyed state.
     ///
+    /// The checkpoint should have been begun on the task's thread ([`KeyedBackend::begin_checkpoint`]).
     /// When it fails with [`StateError::Database`] the database is behind what the operators believe
     /// it holds, and the task must fail. After every other error (storage, an abort) the write-back
-    /// is done and the next checkpoint includes it.
+    /// is done, or left to the next checkpoint, which includes it.
     ///
     /// # Errors
     /// [`StateError::Aborted`] when [`KeyedBackend::abort`] was called for the checkpoint.
@@ -67,21 +67,13 @@ impl KeyedBackend {
         frozen: Vec<FrozenCell>,
         target: &SnapshotTarget,
     ) -> Result<Option<v1::KeyedSnapshot>> {
-        if let Some(reason) = self.broken.get() {
-            return Err(StateError::Database(reason.clone()));
-        }
         if self.snapshotting.swap(true, Ordering::SeqCst) {
             return Err(StateError::Database(format!(
                 "snapshot {checkpoint} began before the previous one of the task had ended"
             )));
         }
         let _ending = Ending(self);
-        if let Err(error) = self.write_back(frozen) {
-            let reason = format!("write-back of checkpoint {checkpoint} failed: {error}");
-            // The first reason stays.
-            let _ = self.broken.set(reason.clone());
-            return Err(StateError::Database(reason));
-        }
+        self.write_checkpoint(checkpoint, frozen)?;
         let completed = self.uploads.lock().completed;
         if let Some(local) = self.local.as_ref().filter(|_| completed > 0) {
             local.retain_from(&self.task, completed);
@@ -91,14 +83,22 @@ impl KeyedBackend {
             return Ok(None);
         }
         let mut snapshot = v1::KeyedSnapshot {
-            format_version: SNAPSHOT_VERSION,
+            format_version: FILES_ONLY_VERSION,
             database_id: self.database_id.clone(),
             key_group_start: self.key_groups.0,
             key_group_end: self.key_groups.1,
             tables: tables.entries(),
             ..v1::KeyedSnapshot::default()
         };
-        let Some(database) = self.database.get() else { return Ok(Some(snapshot)) };
+        let Some(database) = self.database.get() else {
+            let small = self.small.lock();
+            if !small.is_empty() {
+                snapshot.format_version = SNAPSHOT_VERSION;
+                snapshot.entries = small.to_proto();
+                snapshot.total_bytes = small.bytes();
+            }
+            return Ok(Some(snapshot));
+        };
         self.check_aborted(checkpoint)?;
         let kept = if target.is_savepoint() { None } else { self.local.as_ref() };
         let linked = match kept {
@@ -123,27 +123,6 @@ impl KeyedBackend {
         Ok(Some(snapshot))
     }
 
-    fn write_back(&self, frozen: Vec<FrozenCell>) -> Result<()> {
-        let mut writer = Writer { backend: self, batch: WriteBatch::default() };
-        for cell in frozen {
-            cell(&mut writer)?;
-        }
-        writer.flush()?;
-        self.database.get().map_or(Ok(()), Database::settle)
-    }
-
-    fn database_for_writing(&self) -> Result<&Database> {
-        if let Some(database) = self.database.get() {
-            return Ok(database);
-        }
-        let rocks = self.rocks.as_ref().ok_or_else(|| {
-            StateError::Database("this backend has no place to write to: it was made without a task manager".into())
-        })?;
-        let opened = Database::open(rocks, &self.directory)?;
-        // Only a snapshot creates the database, and snapshots never run at the same time.
-        Ok(self.database.get_or_init(|| opened))
-    }
-
     fn check_aborted(&self, checkpoint: u64) -> Result<()> {
         if self.uploads.lock().aborted.contains(&checkpoint) {
             return Err(StateError::Aborted(format!("checkpoint {checkpoint} was given up")));
@@ -162,6 +141,8 @@ impl KeyedBackend {
     ) -> Result<BTreeMap<String, v1::FileHandle>> {
         let link = || Checkpoint::new(database.db())?.create_checkpoint(linked);
         link().map_err(|e| StateError::Storage(format!("cannot link the files of checkpoint {checkpoint}: {e}")))?;
+        // What is written from here on is not in the files.
+        self.release_checkpoint();
         let mut uploads = Vec::new();
         for name in database_files(linked)? {
             self.check_aborted(checkpoint)?;
@@ -243,12 +224,13 @@ impl KeyedBackend {
             return Ok(());
         }
         let stores = self.stores.clone();
+        let concurrent = self.rocks.as_ref().map_or(1, |rocks| rocks.concurrent_transfers());
         let objects: Vec<String> = files.iter().map(|(object, _)| object.clone()).collect();
         let transfers = async move {
             let stores = &stores;
             futures::stream::iter(files)
                 .map(|(object, path)| async move { stores.put_file(&object, &path).await })
-                .buffer_unordered(CONCURRENT_UPLOADS)
+                .buffer_unordered(concurrent)
                 .try_collect::<Vec<()>>()
                 .await
                 .map(drop)
@@ -270,55 +252,8 @@ struct Ending<'a>(&'a KeyedBackend);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
+        self.0.release_checkpoint();
         self.0.snapshotting.store(false, Ordering::SeqCst);
-    }
-}
-
-struct Writer<'a> {
-    backend: &'a KeyedBackend,
-    batch: WriteBatch,
-}
-
-impl Writer<'_> {
-    fn flush_if_large(&mut self) -> Result<()> {
-        if self.batch.size_in_bytes() >= WRITE_BATCH_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let batch = std::mem::take(&mut self.batch);
-        let database = self.backend.database_for_writing()?;
-        Ok(database.db().write_opt(batch, &write_options())?)
-    }
-
-    /// Deleting from a database that was never created needs none.
-    fn nothing_to_delete(&self) -> bool {
-        self.batch.is_empty() && self.backend.database.get().is_none()
-    }
-}
-
-impl StateWriter for Writer<'_> {
-    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.batch.put(key, value);
-        self.flush_if_large()
-    }
-
-    fn delete(&mut self, key: &[u8]) -> Result<()> {
-        if self.nothing_to_delete() {
-            return Ok(());
-        }
-        self.batch.delete(key);
-        self.flush_if_large()
-    }
-
-    fn delete_range(&mut self, from: &[u8], to: &[u8]) -> Result<()> {
-        if self.nothing_to_delete() {
-            return Ok(());
-        }
-        self.batch.delete_range(from, to);
-        self.flush_if_large()
     }
 }
 

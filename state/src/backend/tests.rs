@@ -1,3 +1,6 @@
+mod small;
+mod write_back;
+
 use super::*;
 use crate::encoding::{key_group_range_bounds, put_prefix};
 use crate::error::StateError;
@@ -23,6 +26,7 @@ impl Fixture {
                 cache_bytes: 8 << 20,
                 write_buffer_bytes: 4 << 20,
                 background_threads: 1,
+                ..SharedRocksConfig::default()
             })),
             attempts: std::cell::Cell::new(0),
         }
@@ -40,19 +44,31 @@ impl Fixture {
         checkpoint: u64,
         restore: &[v1::KeyedSnapshot],
     ) -> Result<KeyedBackend> {
+        KeyedBackend::open(self.config(subtask, key_groups, checkpoint, restore))
+    }
+
+    fn config(
+        &self,
+        subtask: u32,
+        key_groups: (u32, u32),
+        checkpoint: u64,
+        restore: &[v1::KeyedSnapshot],
+    ) -> BackendConfig {
         let attempt = self.attempts.get();
         self.attempts.set(attempt + 1);
-        KeyedBackend::open(BackendConfig {
+        BackendConfig {
             directory: self.directory.path().join(format!("live-{attempt}")),
             key_groups,
             max_parallelism: MAX_PARALLELISM,
             task: TaskName { job_id: "a1".repeat(16), vertex_id: "agg".into(), subtask, attempt },
             rocks: self.rocks.clone(),
+            memory: MemoryPool::unlimited(),
+            inline_bytes: 0,
             stores: self.stores.clone(),
             local: self.local.clone(),
             restore_checkpoint: checkpoint,
             restore: restore.to_vec(),
-        })
+        }
     }
 
     fn target(&self, checkpoint: u64) -> SnapshotTarget {
