@@ -226,6 +226,12 @@ pub trait Operator: Send {
         Ok(Flow::Done)
     }
 
+    /// True while the operator's memory is full of changes that are being written back: the task gives
+    /// it nothing before they are, shown as blocked on `write-back`. The operator is woken when to ask again.
+    fn awaits_write_back(&self) -> bool {
+        false
+    }
+
     /// False while work of this operator is in flight off-thread that must end before the task may
     /// finish (a commit, an asynchronous lookup).
     fn quiescent(&self) -> bool {

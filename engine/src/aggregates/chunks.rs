@@ -144,11 +144,14 @@ impl Touched {
         }
     }
 
+    /// Whether the chunk is in the set.
     #[inline]
-    fn contains(&self, chunk: usize) -> bool {
+    pub fn contains(&self, chunk: usize) -> bool {
         self.chunks.get(chunk).copied().unwrap_or(false)
     }
 }
+
+const WORDS_A_CHUNK: usize = CHUNK / 64;
 
 /// One bit a group.
 #[derive(Debug, Clone, Default)]
@@ -201,12 +204,24 @@ impl GroupBits {
     /// being `stored` but not present; `stored` becomes what will then be stored. Word by word, so
     /// that a freeze costs next to nothing a group.
     pub fn take_changes(&mut self, present: &GroupBits, stored: &mut GroupBits) -> (GroupBits, GroupBits) {
-        let dirty = std::mem::take(&mut self.words);
-        if stored.words.len() < dirty.len() {
-            stored.words.resize(dirty.len(), 0);
+        self.take_changes_of(0..usize::MAX, present, stored)
+    }
+
+    /// The same of the groups of a range of chunks.
+    pub fn take_changes_of(
+        &mut self,
+        chunks: std::ops::Range<usize>,
+        present: &GroupBits,
+        stored: &mut GroupBits,
+    ) -> (GroupBits, GroupBits) {
+        let end = chunks.end.saturating_mul(WORDS_A_CHUNK).min(self.words.len());
+        let start = chunks.start.saturating_mul(WORDS_A_CHUNK).min(end);
+        if stored.words.len() < end {
+            stored.words.resize(end, 0);
         }
-        let (mut puts, mut deletes) = (vec![0; dirty.len()], vec![0; dirty.len()]);
-        for (i, &dirty) in dirty.iter().enumerate() {
+        let (mut puts, mut deletes) = (vec![0; end], vec![0; end]);
+        for i in start..end {
+            let dirty = std::mem::take(&mut self.words[i]);
             let present = present.words.get(i).copied().unwrap_or(0);
             puts[i] = dirty & present;
             deletes[i] = dirty & !present & stored.words[i];
@@ -215,11 +230,42 @@ impl GroupBits {
         (GroupBits { words: puts }, GroupBits { words: deletes })
     }
 
+    /// Sets all bits of `other`.
+    pub fn unite(&mut self, other: &GroupBits) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        self.words.iter_mut().zip(&other.words).for_each(|(mine, theirs)| *mine |= theirs);
+    }
+
+    /// Number of bits set.
+    pub fn count(&self) -> usize {
+        self.words.iter().map(|w| w.count_ones() as usize).sum()
+    }
+
+    /// Number of bits set in a chunk.
+    pub fn count_in(&self, chunk: usize) -> usize {
+        self.words.iter().skip(chunk * WORDS_A_CHUNK).take(WORDS_A_CHUNK).map(|w| w.count_ones() as usize).sum()
+    }
+
+    /// The bits of groups `64 * word` and up.
+    pub fn word(&self, word: usize) -> u64 {
+        self.words.get(word).copied().unwrap_or(0)
+    }
+
+    /// Clears the given bits of groups `64 * word` and up.
+    pub fn clear_in_word(&mut self, word: usize, bits: u64) {
+        if let Some(word) = self.words.get_mut(word) {
+            *word &= !bits;
+        }
+    }
+
     /// The chunks with a bit set here or in `other`, ascending.
     pub fn chunks_with(&self, other: &GroupBits) -> Vec<usize> {
-        const WORDS: usize = CHUNK / 64;
-        let any = |bits: &GroupBits, chunk: usize| bits.words.iter().skip(chunk * WORDS).take(WORDS).any(|w| *w != 0);
-        let chunks = self.words.len().max(other.words.len()).div_ceil(WORDS);
+        let any = |bits: &GroupBits, chunk: usize| {
+            bits.words.iter().skip(chunk * WORDS_A_CHUNK).take(WORDS_A_CHUNK).any(|w| *w != 0)
+        };
+        let chunks = self.words.len().max(other.words.len()).div_ceil(WORDS_A_CHUNK);
         (0..chunks).filter(|&chunk| any(self, chunk) || any(other, chunk)).collect()
     }
 

@@ -25,6 +25,9 @@ pub(super) fn create(spec: &AggregateSpec) -> Result<Box<dyn Accumulator>> {
     }))
 }
 
+/// What a value weighs beside its bytes: its entry, its box, the room of a table that is not full.
+const ENTRY_BYTES: usize = 80;
+
 /// How often a value is there, and when it came first.
 #[derive(Clone, Copy)]
 struct Seen {
@@ -37,11 +40,12 @@ struct Seen {
 struct ValueSet {
     values: HashMap<Box<[u8]>, Seen, FixedState>,
     next: u64,
+    bytes: usize,
 }
 
 impl Default for ValueSet {
     fn default() -> Self {
-        ValueSet { values: HashMap::with_hasher(FixedState::default()), next: 0 }
+        ValueSet { values: HashMap::with_hasher(FixedState::default()), next: 0, bytes: 0 }
     }
 }
 
@@ -54,6 +58,7 @@ impl ValueSet {
                 return 0;
             }
             self.values.remove(value);
+            self.bytes -= value.len() + ENTRY_BYTES;
             return -1;
         }
         // The retraction of a value that is not there is ignored.
@@ -62,6 +67,7 @@ impl ValueSet {
         }
         self.values.insert(value.into(), Seen { count: change, order: self.next });
         self.next += 1;
+        self.bytes += value.len() + ENTRY_BYTES;
         1
     }
 
@@ -183,9 +189,17 @@ impl Accumulator for Distinct {
         Box::new(Frozen { values: self.values.freeze(chunks), inner: self.inner.freeze(chunks) })
     }
 
-    fn bytes(&self) -> usize {
-        let sets: usize = self.values.iter().map(|s| s.values.keys().map(|k| k.len() + 48).sum::<usize>()).sum();
-        sets + self.inner.bytes()
+    fn state_bytes(&self) -> usize {
+        size_of::<Arc<ValueSet>>() + self.inner.state_bytes()
+    }
+
+    fn owns_heap(&self) -> bool {
+        true
+    }
+
+    fn heap_bytes(&self, groups: &[u32]) -> usize {
+        let sets: usize = groups.iter().map(|&g| self.values.get(g).bytes).sum();
+        sets + self.inner.heap_bytes(groups)
     }
 }
 

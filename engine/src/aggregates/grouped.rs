@@ -52,7 +52,7 @@ pub trait Function: Clone + Send + Sync + 'static {
     /// Adds a later state to `state`.
     fn combine(&self, state: &mut Self::State, later: Self::State);
 
-    /// Heap memory of a state.
+    /// Approximate heap memory of a state, found without visiting all of it.
     fn heap_bytes(&self, _state: &Self::State) -> usize {
         0
     }
@@ -116,10 +116,19 @@ impl<F: Function> Accumulator for Grouped<F> {
         Box::new(Frozen { function: self.function.clone(), states: self.states.freeze(chunks) })
     }
 
-    fn bytes(&self) -> usize {
-        let inline = self.states.len() * size_of::<F::State>();
-        let heap = if self.heap { self.states.iter().map(|s| self.function.heap_bytes(s)).sum() } else { 0 };
-        inline + heap
+    fn state_bytes(&self) -> usize {
+        size_of::<F::State>()
+    }
+
+    fn owns_heap(&self) -> bool {
+        self.heap
+    }
+
+    fn heap_bytes(&self, groups: &[u32]) -> usize {
+        if !self.heap {
+            return 0;
+        }
+        groups.iter().map(|&g| self.function.heap_bytes(self.states.get(g))).sum()
     }
 }
 

@@ -227,44 +227,66 @@ impl Function for ExtremeBytes {
     }
 }
 
-/// Values (encoded, so ordered) with their counts. Below zero: taken back before they came.
-pub(super) type ValueCounts = BTreeMap<Box<[u8]>, i64>;
+/// What a value of a set weighs beside its bytes: its node's share, its box.
+const ENTRY_BYTES: usize = 48;
 
-pub(super) fn add_count(counts: &mut ValueCounts, value: &[u8], change: i64) {
-    match counts.get_mut(value) {
-        Some(count) => {
-            *count += change;
-            if *count == 0 {
-                counts.remove(value);
+/// Values (encoded, so ordered) with their counts. Below zero: taken back before they came.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ValueCounts {
+    counts: BTreeMap<Box<[u8]>, i64>,
+    bytes: usize,
+}
+
+impl ValueCounts {
+    /// Adds `change` appearances of a value.
+    pub(super) fn add(&mut self, value: &[u8], change: i64) {
+        match self.counts.get_mut(value) {
+            Some(count) => {
+                *count += change;
+                if *count == 0 {
+                    self.counts.remove(value);
+                    self.bytes -= value.len() + ENTRY_BYTES;
+                }
+            }
+            None => {
+                self.counts.insert(value.into(), change);
+                self.bytes += value.len() + ENTRY_BYTES;
             }
         }
-        None => {
-            counts.insert(value.into(), change);
+    }
+
+    /// Adds another set's appearances.
+    pub(super) fn add_all(&mut self, other: &ValueCounts) {
+        other.counts.iter().for_each(|(value, count)| self.add(value, *count));
+    }
+
+    /// The values that are there, in order, with their counts.
+    pub(super) fn present(&self) -> impl DoubleEndedIterator<Item = (&[u8], i64)> {
+        self.counts.iter().filter(|(_, count)| **count > 0).map(|(value, count)| (value.as_ref(), *count))
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&(self.counts.len() as u32).to_le_bytes());
+        for (value, count) in &self.counts {
+            put_bytes(value, out);
+            out.extend_from_slice(&count.to_le_bytes());
         }
     }
-}
 
-pub(super) fn encode_counts(counts: &ValueCounts, out: &mut Vec<u8>) {
-    out.extend_from_slice(&(counts.len() as u32).to_le_bytes());
-    for (value, count) in counts {
-        put_bytes(value, out);
-        out.extend_from_slice(&count.to_le_bytes());
+    pub(super) fn decode(input: &mut &[u8]) -> Result<ValueCounts> {
+        let length = u32::from_le_bytes(take_array(input)?);
+        let mut counts = ValueCounts::default();
+        for _ in 0..length {
+            let value = take_sized(input)?;
+            counts.add(value, i64::from_le_bytes(take_array(input)?));
+        }
+        Ok(counts)
     }
-}
 
-pub(super) fn decode_counts(input: &mut &[u8]) -> Result<ValueCounts> {
-    let length = u32::from_le_bytes(take_array(input)?);
-    let mut counts = ValueCounts::new();
-    for _ in 0..length {
-        let value = take_sized(input)?;
-        counts.insert(value.into(), i64::from_le_bytes(take_array(input)?));
+    /// Approximate memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
-    Ok(counts)
-}
-
-/// Approximate memory of value counts: nodes and boxes.
-pub(super) fn counts_bytes(counts: &ValueCounts) -> usize {
-    counts.keys().map(|k| k.len() + 48).sum()
 }
 
 /// MIN or MAX where rows can be taken back.
@@ -284,7 +306,7 @@ impl Function for Counted {
             if !reader.is_null(row) {
                 value.clear();
                 reader.encode(row, &mut value);
-                add_count(Arc::make_mut(states.at(group)), &value, sign);
+                Arc::make_mut(states.at(group)).add(&value, sign);
             }
         });
         Ok(())
@@ -292,26 +314,25 @@ impl Function for Counted {
 
     fn evaluate(&self, states: &ChunkedVec<Self::State>, groups: &[u32]) -> Result<ArrayRef> {
         let extremes = groups.iter().map(|&g| {
-            let mut present = states.get(g).iter().filter(|(_, count)| **count > 0).map(|(value, _)| value.as_ref());
+            let mut present = states.get(g).present().map(|(value, _)| value);
             if self.max { present.next_back() } else { present.next() }
         });
         decode_column(extremes, &self.ty)
     }
 
     fn encode(&self, state: &Self::State, out: &mut Vec<u8>) {
-        encode_counts(state, out);
+        state.encode(out);
     }
 
     fn decode(&self, input: &mut &[u8]) -> Result<Self::State> {
-        Ok(Arc::new(decode_counts(input)?))
+        Ok(Arc::new(ValueCounts::decode(input)?))
     }
 
     fn combine(&self, state: &mut Self::State, later: Self::State) {
-        let state = Arc::make_mut(state);
-        later.iter().for_each(|(value, count)| add_count(state, value, *count));
+        Arc::make_mut(state).add_all(&later);
     }
 
     fn heap_bytes(&self, state: &Self::State) -> usize {
-        counts_bytes(state)
+        state.bytes()
     }
 }

@@ -83,8 +83,17 @@ pub trait Accumulator: Send {
     fn reset(&mut self, groups: &[u32]);
     /// The states of the chunks of these numbers, by reference.
     fn freeze(&self, chunks: &[usize]) -> Box<dyn FrozenAccumulator>;
-    /// Approximate memory of the states, in bytes.
-    fn bytes(&self) -> usize;
+    /// Bytes of each group's state, without what it owns beside.
+    fn state_bytes(&self) -> usize;
+    /// Whether states own memory beside themselves.
+    fn owns_heap(&self) -> bool {
+        false
+    }
+    /// Approximate bytes that the states of `groups` own beside themselves. Cheap: called before and after
+    /// each change.
+    fn heap_bytes(&self, _groups: &[u32]) -> usize {
+        0
+    }
 }
 
 /// States as they were at a freeze.

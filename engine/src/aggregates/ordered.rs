@@ -13,7 +13,7 @@ use hurtig_graph::aggregates::AggregateFunction;
 use super::chunks::{ChunkedVec, Writer};
 use super::columns::{ColumnReader, decode_column, put_bytes, take_array, take_sized};
 use super::grouped::{Function, Grouped};
-use super::minmax::{ValueCounts, add_count, counts_bytes, decode_counts, encode_counts};
+use super::minmax::ValueCounts;
 use super::{Accumulator, AggregateSpec, Rows};
 use crate::error::{EngineError, Result};
 
@@ -220,7 +220,8 @@ impl Function for List {
     }
 
     fn heap_bytes(&self, state: &Self::State) -> usize {
-        state.iter().map(|v| 32 + v.as_ref().map_or(0, |v| v.len())).sum()
+        // Values of a list are taken to be as long as its first.
+        state.len() * (32 + state.first().and_then(Option::as_ref).map_or(0, |v| v.len()))
     }
 }
 
@@ -241,7 +242,7 @@ impl Function for Collect {
             if !reader.is_null(row) {
                 value.clear();
                 reader.encode(row, &mut value);
-                add_count(Arc::make_mut(states.at(group)), &value, sign);
+                Arc::make_mut(states.at(group)).add(&value, sign);
             }
         });
         Ok(())
@@ -254,28 +255,27 @@ impl Function for Collect {
         let DataType::Struct(fields) = entry.data_type() else {
             return Err(EngineError::Internal("the entries of a multiset are not rows".into()));
         };
-        let present = |g: &u32| states.get(*g).iter().filter(|(_, count)| **count > 0);
-        let keys = decode_column(groups.iter().flat_map(present).map(|(value, _)| Some(value.as_ref())), &self.ty)?;
-        let counts: Int32Array = groups.iter().flat_map(present).map(|(_, count)| Some(*count as i32)).collect();
+        let present = |g: &u32| states.get(*g).present();
+        let keys = decode_column(groups.iter().flat_map(present).map(|(value, _)| Some(value)), &self.ty)?;
+        let counts: Int32Array = groups.iter().flat_map(present).map(|(_, count)| Some(count as i32)).collect();
         let offsets = OffsetBuffer::from_lengths(groups.iter().map(|g| present(g).count()));
         let entries = StructArray::try_new(fields.clone(), vec![keys, Arc::new(counts)], None)?;
         Ok(Arc::new(MapArray::try_new(Arc::clone(entry), offsets, entries, None, *ordered)?))
     }
 
     fn encode(&self, state: &Self::State, out: &mut Vec<u8>) {
-        encode_counts(state, out);
+        state.encode(out);
     }
 
     fn decode(&self, input: &mut &[u8]) -> Result<Self::State> {
-        Ok(Arc::new(decode_counts(input)?))
+        Ok(Arc::new(ValueCounts::decode(input)?))
     }
 
     fn combine(&self, state: &mut Self::State, later: Self::State) {
-        let state = Arc::make_mut(state);
-        later.iter().for_each(|(value, count)| add_count(state, value, *count));
+        Arc::make_mut(state).add_all(&later);
     }
 
     fn heap_bytes(&self, state: &Self::State) -> usize {
-        counts_bytes(state)
+        state.bytes()
     }
 }

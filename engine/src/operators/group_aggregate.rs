@@ -6,8 +6,12 @@
 //! retraction of a row of an unknown key is ignored, and a key whose rows have all been taken back
 //! starts anew, both decided row by row as Flink does.
 //!
-//! State: a point cell with one entry a key. A task that was not restored holds all keys in memory,
-//! so a miss is an absence; after a restore the keys that a batch misses are looked up together.
+//! State: a point cell with one entry a key. Of a *complete* key group memory has all entries, so a
+//! miss is an absence; in others the keys that a batch misses are looked up together. All are complete
+//! in a task that was not restored; when memory is short, keys that the database has are forgotten
+//! ([`super::memory_tier`]); after a restore key groups are loaded in the background while there is room.
+
+mod residence;
 
 use std::sync::Arc;
 
@@ -18,9 +22,11 @@ use arrow::datatypes::{DataType, SchemaRef};
 use hurtig_graph::RowSchema;
 use hurtig_graph::aggregates::AggregateFunction;
 use hurtig_proto::v1;
-use hurtig_state::backend::{CellDeclaration, CellKind, FrozenCell, KeyedBackend, StateWriter};
+use hurtig_state::backend::{CellDeclaration, CellKind, FrozenCell};
 
-use super::group_store::{AggregatePlan, CellAddress, Change, GroupStore, VALUE_SCHEMA};
+use self::residence::State;
+use super::group_store::frozen::write_frozen;
+use super::group_store::{AggregatePlan, CellAddress, GroupStore, VALUE_SCHEMA, has_expired};
 use super::keys::BatchKeys;
 use super::{emit_sliced, record_batch, signs_of};
 use crate::batch::{Batch, RowKind};
@@ -42,16 +48,7 @@ pub struct GroupAggregate {
     normalised_keys: bool,
     state: Option<State>,
     clock: Option<Arc<dyn Clock>>,
-    /// Entries of the database whose keys are no longer in memory.
-    deleted: Vec<Vec<u8>>,
     scratch: Scratch,
-}
-
-struct State {
-    backend: Arc<KeyedBackend>,
-    address: CellAddress,
-    /// Memory has all entries of the database.
-    complete: bool,
 }
 
 /// Buffers that are reused from batch to batch.
@@ -105,27 +102,8 @@ impl GroupAggregate {
             normalised_keys,
             state: None,
             clock: None,
-            deleted: Vec::new(),
             scratch: Scratch::default(),
         })
-    }
-
-    /// Looks up the keys that this batch brought into memory.
-    fn load_created(&mut self) -> Result<()> {
-        let Some(state) = self.state.as_ref().filter(|s| !s.complete) else { return Ok(()) };
-        if self.scratch.created.is_empty() {
-            return Ok(());
-        }
-        let created = &self.scratch.created;
-        let columns = self.store.key_columns(&self.plan, created)?;
-        let keys = state.address.database_keys(&columns, created.len(), None)?;
-        let values = state.backend.multi_get(&keys)?;
-        for (&group, value) in created.iter().zip(values) {
-            if let Some(value) = value {
-                self.store.load(&self.plan, group, &value)?;
-            }
-        }
-        Ok(())
     }
 
     fn touched_keys(&mut self) -> TouchedKeys {
@@ -232,11 +210,12 @@ impl GroupAggregate {
     }
 
     /// Marks touched keys, and gives those free that hold no row any more.
-    fn settle(&mut self, touched: &TouchedKeys, exist: &[bool], now_ms: i64) -> Result<()> {
+    fn settle(&mut self, touched: &TouchedKeys, exist: &[bool], now_ms: i64) {
         if !self.plan.retracts && !self.plan.timed {
             self.store.mark_present(&touched.groups);
-            return Ok(());
+            return;
         }
+        self.store.note_use(&touched.groups);
         let mut gone = Vec::new();
         for (&group, &exists) in touched.groups.iter().zip(exist) {
             if exists {
@@ -251,29 +230,16 @@ impl GroupAggregate {
                 gone.push(group);
             }
         }
-        self.forget(&gone)
+        self.forget(&gone);
     }
 
-    /// Drops keys that hold no row. While the database may have entries that are not in memory the
-    /// key stays, as known to be absent.
-    fn forget(&mut self, gone: &[u32]) -> Result<()> {
-        if gone.is_empty() {
-            return Ok(());
-        }
-        if self.state.as_ref().is_some_and(|s| !s.complete) {
-            self.store.reset(&self.plan, gone);
-            gone.iter().for_each(|&g| self.store.mark(g, false));
-            return Ok(());
-        }
-        let stored: Vec<u32> = gone.iter().copied().filter(|&g| self.store.is_stored(g)).collect();
-        if let Some(state) = &self.state
-            && !stored.is_empty()
-        {
-            let columns = self.store.key_columns(&self.plan, &stored)?;
-            self.deleted.extend(state.address.database_keys(&columns, stored.len(), None)?);
-        }
-        self.store.remove(&self.plan, gone);
-        Ok(())
+    /// Drops keys that hold no row. What the database has of a key stays known until it is deleted there.
+    fn forget(&mut self, gone: &[u32]) {
+        let (known, unknown): (Vec<u32>, Vec<u32>) =
+            gone.iter().copied().partition(|&g| self.store.is_known_to_database(g));
+        self.store.reset(&self.plan, &known);
+        known.iter().for_each(|&g| self.store.mark(g, false));
+        self.store.remove(&self.plan, &unknown);
     }
 
     fn emit_changes(
@@ -346,14 +312,14 @@ impl GroupAggregate {
     }
 
     /// Drops all keys that have outlived their time.
-    fn sweep(&mut self, now_ms: i64) -> Result<()> {
+    fn sweep(&mut self, now_ms: i64) {
         let old: Vec<u32> = self
             .store
             .present()
             .into_iter()
             .filter(|&g| now_ms.saturating_sub(self.store.changed_at(g)) >= self.ttl_ms)
             .collect();
-        self.forget(&old)
+        self.forget(&old);
     }
 
     fn now(&self) -> i64 {
@@ -404,22 +370,6 @@ fn changed_rows(old: &[ArrayRef], new: &[ArrayRef], existed: &[bool]) -> Result<
     Ok(changed)
 }
 
-/// Hands changes over in key order; where a key is deleted and set, the latter holds.
-pub(super) fn write_changes(mut changes: Vec<Change>, writer: &mut dyn StateWriter) -> hurtig_state::error::Result<()> {
-    changes.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.is_some().cmp(&b.1.is_some())));
-    let mut rest = changes.as_slice();
-    while let [(key, value), tail @ ..] = rest {
-        if tail.first().is_none_or(|next| next.0 != *key) {
-            match value {
-                Some(value) => writer.put(key, value)?,
-                None => writer.delete(key)?,
-            }
-        }
-        rest = tail;
-    }
-    Ok(())
-}
-
 impl GroupAggregate {
     fn cell(&self) -> CellDeclaration {
         CellDeclaration {
@@ -440,9 +390,13 @@ impl Operator for GroupAggregate {
     fn open(&mut self, context: OperatorContext) -> Result<()> {
         let declaration = self.cell();
         let table = context.keyed.register(&context.uid, &declaration)?;
+        if self.ttl_ms > 0 {
+            let (clock, ttl_ms) = (Arc::clone(&context.clock), self.ttl_ms);
+            let expired = move |value: &[u8]| has_expired(value, clock.now_ms(), ttl_ms);
+            context.keyed.expire(table, Arc::new(expired));
+        }
         let address = CellAddress { table, max_parallelism: context.keyed.max_parallelism() };
-        let complete = !context.keyed.restored();
-        self.state = Some(State { backend: context.keyed, address, complete });
+        self.state = Some(State::new(&context, address));
         self.clock = Some(context.clock);
         if self.ttl_ms > 0 {
             self.next_sweep_ms = self.now().saturating_add(self.ttl_ms);
@@ -472,39 +426,38 @@ impl Operator for GroupAggregate {
         };
         let new = self.store.evaluate(&touched.groups)?;
         self.emit_changes(&batch, &touched, &exist, old.as_deref(), &new, out)?;
-        self.settle(&touched, &exist, now)?;
+        self.settle(&touched, &exist, now);
+        self.keep_within_memory()?;
         Ok(Flow::Done)
     }
 
     fn next_timer_ms(&self) -> Option<i64> {
-        (self.ttl_ms > 0 && self.store.live() > 0).then_some(self.next_sweep_ms)
+        let sweep = (self.ttl_ms > 0 && self.store.live() > 0).then_some(self.next_sweep_ms);
+        let state = self.state.as_ref().and_then(State::next_timer_ms);
+        sweep.into_iter().chain(state).min()
     }
 
     fn timers(&mut self, now_ms: i64, _out: &mut dyn Collector) -> Result<Flow> {
         if self.ttl_ms > 0 && now_ms >= self.next_sweep_ms {
-            self.sweep(now_ms)?;
+            self.sweep(now_ms);
             self.next_sweep_ms = now_ms.saturating_add((self.ttl_ms / 4).max(1000));
         }
+        self.load_some(now_ms)?;
+        self.keep_within_memory()?;
         Ok(Flow::Done)
+    }
+
+    fn awaits_write_back(&self) -> bool {
+        self.state.as_ref().is_some_and(State::waits)
     }
 
     fn snapshot(&mut self, _checkpoint: u64) -> Result<OperatorSnapshot> {
         let Some(state) = &self.state else { return Ok(OperatorSnapshot::default()) };
-        let (address, plan) = (state.address, Arc::clone(&self.plan));
-        let deleted = std::mem::take(&mut self.deleted);
-        let frozen = self.store.freeze(&self.plan);
-        if frozen.is_none() && deleted.is_empty() {
+        let (address, plan) = (state.address(), Arc::clone(&self.plan));
+        let Some(frozen) = self.store.freeze(&self.plan, state.generation()) else {
             return Ok(OperatorSnapshot::default());
-        }
-        let cell: FrozenCell = Box::new(move |writer| {
-            let mut changes: Vec<Change> = deleted.into_iter().map(|key| (key, None)).collect();
-            if let Some(frozen) = frozen {
-                frozen
-                    .entries(&plan, address, None, &mut changes)
-                    .map_err(|e| hurtig_state::StateError::Database(format!("cannot encode aggregates: {e}")))?;
-            }
-            write_changes(changes, writer)
-        });
+        };
+        let cell: FrozenCell = Box::new(move |writer| write_frozen(&[(None, frozen)], &plan, address, writer));
         Ok(OperatorSnapshot { keyed: vec![cell], ..OperatorSnapshot::default() })
     }
 
@@ -514,6 +467,8 @@ impl Operator for GroupAggregate {
             self.store = empty;
         }
         self.scratch = Scratch::default();
+        // Gives the slot's memory back.
+        self.state = None;
     }
 }
 

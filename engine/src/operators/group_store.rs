@@ -2,26 +2,27 @@
 //!
 //! A [`GroupStore`] is a key table, the accumulators of all calls and what the state needs to know
 //! of each group: whether it is *present* (holds rows), *dirty* (differs from the database) and
-//! *stored* (has an entry in the database). [`GroupStore::freeze`] takes what is dirty by reference;
-//! [`FrozenGroups::entries`] encodes it off the task's thread.
+//! *stored* (has an entry in the database, or will have once what was frozen is written).
+//! [`GroupStore::freeze`] takes what is dirty by reference; [`frozen`] encodes it off the task's thread.
+//! Until it is written (its *generation*, see [`GroupStore::written`]) its groups stay in memory; later
+//! [`GroupStore::victims`] chooses among those that equal the database which to forget, see [`evict`].
 //!
 //! A value in the database is `[format u8][flags u8][schema u16 LE]`, with flag 1 the number of rows
 //! (i64 LE), with flag 2 the time of the last change (ms, i64 LE), then the accumulators in order.
 
-use std::sync::Arc;
+pub mod evict;
+pub mod frozen;
+pub mod plan;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use hurtig_graph::key_groups::key_group_of_hash;
-use hurtig_graph::{RowField, RowSchema};
-use hurtig_proto::v1;
-use hurtig_state::backend::TableId;
-use hurtig_state::encoding::{KeyEncoder, put_prefix, put_time};
-use hurtig_state::hash::hash_columns_into;
 
-use super::keys::{BatchKeys, FrozenGroup, FrozenKeys, KeyLayout, KeyTable};
-use crate::aggregates::chunks::{ChunkedVec, FrozenChunks, GroupBits, Touched, chunk_of, offset_of};
-use crate::aggregates::columns::{int_values, take_array};
-use crate::aggregates::{Accumulator, BoundCall, FilterScratch, FrozenAccumulator, Rows, create};
+use self::evict::InFlight;
+pub use self::frozen::{CellAddress, FrozenGroups};
+pub use self::plan::AggregatePlan;
+use super::keys::{BatchKeys, KeyTable};
+use crate::aggregates::chunks::{ChunkedVec, GroupBits, Touched};
+use crate::aggregates::columns::take_array;
+use crate::aggregates::{Accumulator, FilterScratch, Rows, create};
 use crate::error::{EngineError, Result};
 
 const VALUE_FORMAT: u8 = 1;
@@ -31,98 +32,15 @@ const HAS_TIME: u8 = 2;
 /// Version of what accumulators write.
 pub const VALUE_SCHEMA: u16 = 1;
 
-/// What an aggregation computes, shared by all its stores.
-#[derive(Debug)]
-pub struct AggregatePlan {
-    /// The group key.
-    pub keys: KeyLayout,
-    /// The key columns of the output.
-    pub key_fields: Vec<RowField>,
-    /// The aggregate calls.
-    pub calls: Vec<BoundCall>,
-    /// Rows may be taken back: groups count their rows.
-    pub retracts: bool,
-    /// The column with the number of rows that an input row stands for (behind a LOCAL phase).
-    pub row_count_column: Option<usize>,
-    /// Groups remember when they changed last.
-    pub timed: bool,
-}
-
-impl AggregatePlan {
-    /// Of an operator over rows of `input`. For the GLOBAL phase `aggregate_input` is the schema
-    /// before the LOCAL phase.
-    ///
-    /// # Errors
-    /// Keys or calls that do not fit the input.
-    pub fn new(
-        keys: &[u32],
-        calls: &[v1::AggregateCall],
-        phase: v1::AggregatePhase,
-        input: &RowSchema,
-        aggregate_input: Option<&RowSchema>,
-        retracts: bool,
-    ) -> Result<AggregatePlan> {
-        let mut key_fields = Vec::new();
-        for &key in keys {
-            key_fields.push(input.fields.get(key as usize).cloned().ok_or_else(|| {
-                EngineError::Validation(format!("key column {key} does not exist: the input has {}", input.len()))
-            })?);
+/// Whether a value of the database that remembers its last change is older than `ttl_ms`.
+pub fn has_expired(value: &[u8], now_ms: i64, ttl_ms: i64) -> bool {
+    let Some((&[format, flags, _, _], rest)) = value.split_first_chunk() else { return false };
+    let rest = if flags & HAS_ROWS != 0 { rest.get(8..).unwrap_or_default() } else { rest };
+    match rest.first_chunk() {
+        Some(changed) if format == VALUE_FORMAT && flags & HAS_TIME != 0 => {
+            now_ms.saturating_sub(i64::from_le_bytes(*changed)) >= ttl_ms
         }
-        let types = key_fields.iter().map(|f| f.data_type.logical.to_arrow()).collect();
-        let mut bound = Vec::new();
-        let mut next = keys.len();
-        for call in calls {
-            bound.push(if phase == v1::AggregatePhase::Global {
-                let before = aggregate_input.ok_or_else(|| {
-                    EngineError::Validation("a GLOBAL aggregate needs aggregate_input, the schema before LOCAL".into())
-                })?;
-                let call = BoundCall::bind(call, before, retracts)?.after_local(next)?;
-                next += call.columns.len();
-                call
-            } else {
-                BoundCall::bind(call, input, retracts)?
-            });
-        }
-        if phase == v1::AggregatePhase::Global && input.len() < next + usize::from(retracts) {
-            return Err(EngineError::Validation(format!(
-                "a GLOBAL aggregate needs {} columns from its LOCAL phase, but its input has {}",
-                next + usize::from(retracts),
-                input.len()
-            )));
-        }
-        let global_rows = phase == v1::AggregatePhase::Global && retracts;
-        Ok(AggregatePlan {
-            keys: KeyLayout::new(keys.iter().map(|&k| k as usize).collect(), types)?,
-            key_fields,
-            calls: bound,
-            retracts,
-            row_count_column: global_rows.then_some(next),
-            timed: false,
-        })
-    }
-
-    /// The columns of keys and results.
-    pub fn output_fields(&self) -> Vec<RowField> {
-        self.key_fields.iter().cloned().chain(self.calls.iter().map(|c| c.field.clone())).collect()
-    }
-
-    /// The types of the key columns as state declares them.
-    pub fn key_schema(&self) -> String {
-        self.key_fields.iter().map(|f| f.data_type.logical.to_string()).collect::<Vec<_>>().join(", ")
-    }
-
-    /// The accumulators as state declares them.
-    pub fn value_schema(&self) -> String {
-        let calls = self.calls.iter().map(|call| call.declaration.clone());
-        calls.chain(self.retracts.then(|| "rows".to_owned())).collect::<Vec<_>>().join(", ")
-    }
-
-    /// The rows that each input row stands for; `None`: one each.
-    pub fn row_changes(&self, batch: &RecordBatch, signs: Option<&[i8]>) -> Result<Option<Vec<i64>>> {
-        if let Some(column) = self.row_count_column {
-            return Ok(Some(int_values(batch.column(column))?.0.to_vec()));
-        }
-        Ok(signs.map(|signs| signs.iter().map(|&s| i64::from(s)).collect()))
+        _ => false,
     }
 }
 
@@ -139,14 +57,40 @@ pub struct GroupStore {
     stored: GroupBits,
     touched: Touched,
     scratch: FilterScratch,
+    /// Frozen and not written yet, the oldest first.
+    in_flight: Vec<InFlight>,
+    /// Used since the last look for victims; kept while memory is short.
+    used: GroupBits,
+    tracks_use: bool,
+    /// Where the last look for victims ended: a word of bits.
+    hand: usize,
+    /// Where the last partial freeze ended: a chunk.
+    frozen_up_to: usize,
+    /// Bytes of each group in chunks.
+    group_bytes: usize,
+    /// Whether accumulators own memory beside their chunks, and how much.
+    owns_heap: bool,
+    heap_bytes: usize,
 }
 
 impl GroupStore {
     /// Without groups.
     pub fn new(plan: &AggregatePlan, capacity: usize) -> Result<GroupStore> {
+        let keys = plan.keys.table(capacity);
+        let accumulators: Vec<_> = plan.calls.iter().map(|c| create(&c.spec)).collect::<Result<_>>()?;
+        let states: usize = accumulators.iter().map(|a| a.state_bytes()).sum();
+        let numbers = usize::from(plan.retracts) + usize::from(plan.timed);
         Ok(GroupStore {
-            keys: plan.keys.table(capacity),
-            accumulators: plan.calls.iter().map(|c| create(&c.spec)).collect::<Result<_>>()?,
+            group_bytes: keys.group_bytes() + states + numbers * size_of::<i64>() + 1,
+            owns_heap: accumulators.iter().any(|a| a.owns_heap()),
+            heap_bytes: 0,
+            in_flight: Vec::new(),
+            used: GroupBits::default(),
+            tracks_use: false,
+            hand: 0,
+            frozen_up_to: 0,
+            keys,
+            accumulators,
             rows: ChunkedVec::default(),
             changed: ChunkedVec::default(),
             present: GroupBits::default(),
@@ -197,17 +141,47 @@ impl GroupStore {
         selection: Option<&[u32]>,
         signs: Option<&[i8]>,
     ) -> Result<()> {
-        self.touched.set(groups, self.keys.groups_end());
+        self.touch(groups);
+        let owners = self.begin_heap_change(groups);
         let rows = Rows { groups, selection, signs, touched: &self.touched };
         for (call, accumulator) in plan.calls.iter().zip(&mut self.accumulators) {
             call.apply(accumulator.as_mut(), records, &rows, &mut self.scratch)?;
         }
+        self.end_heap_change(&owners);
         Ok(())
+    }
+
+    fn touch(&mut self, groups: &[u32]) {
+        self.touched.set(groups, self.keys.groups_end());
+        self.in_flight.iter_mut().for_each(|frozen| frozen.note_copies(&self.touched));
+    }
+
+    /// Takes what `groups` own beside their chunks off the account; gives those groups, once each.
+    fn begin_heap_change(&mut self, groups: &[u32]) -> Vec<u32> {
+        if !self.owns_heap {
+            return Vec::new();
+        }
+        let mut owners = groups.to_vec();
+        owners.sort_unstable();
+        owners.dedup();
+        self.heap_bytes = self.heap_bytes.saturating_sub(self.heap_of(&owners));
+        owners
+    }
+
+    fn end_heap_change(&mut self, owners: &[u32]) {
+        self.heap_bytes += self.heap_of(owners);
+    }
+
+    fn heap_of(&self, groups: &[u32]) -> usize {
+        if !self.owns_heap || groups.is_empty() {
+            return 0;
+        }
+        self.accumulators.iter().map(|a| a.heap_bytes(groups)).sum()
     }
 
     /// Adds `changes` (or the signs) to the row counts of the groups.
     pub fn count_rows(&mut self, groups: &[u32], changes: impl Iterator<Item = i64>) {
-        self.touched.set(groups, self.keys.groups_end());
+        self.touch(groups);
         let mut rows = self.rows.writer(&self.touched);
         groups.iter().zip(changes).for_each(|(&g, change)| *rows.at(g) += change);
     }
@@ -250,7 +224,7 @@ impl GroupStore {
         self.stored.contains(group)
     }
 
-    /// Whether the database has any entry of this store's groups.
+    /// Whether the database has any entry of this store's groups, or will have.
     pub fn any_stored(&self) -> bool {
         !self.stored.is_empty()
     }
@@ -270,6 +244,7 @@ impl GroupStore {
     pub fn mark_present(&mut self, groups: &[u32]) {
         self.dirty.insert_all(groups);
         self.present.insert_all(groups);
+        self.note_use(groups);
     }
 
     /// Notes that the database has an entry of the group.
@@ -298,7 +273,10 @@ impl GroupStore {
 
     /// Empties the accumulators of `groups`, which keep their keys.
     pub fn reset(&mut self, plan: &AggregatePlan, groups: &[u32]) {
+        self.heap_bytes = self.heap_bytes.saturating_sub(self.heap_of(groups));
         self.accumulators.iter_mut().for_each(|a| a.reset(groups));
+        // A state may own memory though it is empty.
+        self.heap_bytes += self.heap_of(groups);
         if plan.retracts {
             groups.iter().for_each(|&g| *self.rows.get_mut(g) = 0);
         }
@@ -306,7 +284,11 @@ impl GroupStore {
 
     /// Forgets `groups`: keys, accumulators, marks. What the database has of them is the caller's.
     pub fn remove(&mut self, plan: &AggregatePlan, groups: &[u32]) {
+        if groups.is_empty() {
+            return;
+        }
         self.reset(plan, groups);
+        self.heap_bytes = self.heap_bytes.saturating_sub(self.heap_of(groups));
         for &group in groups {
             self.present.remove(group);
             self.dirty.remove(group);
@@ -317,16 +299,23 @@ impl GroupStore {
 
     /// Adds all groups of `other` that hold rows to this store.
     pub fn absorb(&mut self, plan: &AggregatePlan, other: &GroupStore) -> Result<()> {
+        self.absorb_groups(plan, other, &other.present())
+    }
+
+    /// Adds the given groups of `other` to this store.
+    pub fn absorb_groups(&mut self, plan: &AggregatePlan, other: &GroupStore, theirs: &[u32]) -> Result<()> {
         const STEP: usize = 8192;
         let (mut groups, mut created) = (Vec::new(), Vec::new());
-        for theirs in other.present().chunks(STEP) {
+        for theirs in theirs.chunks(STEP) {
             let keys = other.keys.batch_keys(theirs);
             self.intern(plan, &keys, theirs.len(), None, &mut groups, &mut created);
-            self.touched.set(&groups, self.keys.groups_end());
+            self.touch(&groups);
+            let owners = self.begin_heap_change(&groups);
             let rows = Rows { groups: &groups, selection: None, signs: None, touched: &self.touched };
             for (mine, theirs_of) in self.accumulators.iter_mut().zip(&other.accumulators) {
                 mine.merge(&theirs_of.partial(theirs)?, &rows)?;
             }
+            self.end_heap_change(&owners);
             if plan.retracts {
                 let changes: Vec<i64> = theirs.iter().map(|&g| other.rows_of(g)).collect();
                 self.count_rows(&groups, changes.into_iter());
@@ -334,6 +323,11 @@ impl GroupStore {
             self.mark_present(&groups);
         }
         Ok(())
+    }
+
+    /// The groups of `keys`; `None` where a key is unknown.
+    pub fn find(&self, keys: &BatchKeys, rows: usize) -> Vec<Option<u32>> {
+        self.keys.find(keys, rows)
     }
 
     /// Sets a group to what the database has of it.
@@ -358,126 +352,13 @@ impl GroupStore {
                 *self.changed.get_mut(group) = changed;
             }
         }
+        self.heap_bytes = self.heap_bytes.saturating_sub(self.heap_of(&[group]));
         for accumulator in &mut self.accumulators {
             accumulator.decode(group, &mut input)?;
         }
+        self.heap_bytes += self.heap_of(&[group]);
         self.present.insert(group);
         self.stored.insert(group);
         Ok(())
-    }
-
-    /// What differs from the database, by reference; from now on it counts as written. `None`:
-    /// nothing.
-    pub fn freeze(&mut self, plan: &AggregatePlan) -> Option<FrozenGroups> {
-        let (puts, deletes) = self.dirty.take_changes(&self.present, &mut self.stored);
-        let chunks = puts.chunks_with(&deletes);
-        if chunks.is_empty() {
-            return None;
-        }
-        let optional = |values: &ChunkedVec<i64>, on: bool| on.then(|| values.freeze(&chunks));
-        Some(FrozenGroups {
-            keys: self.keys.freeze(&chunks),
-            accumulators: self.accumulators.iter().map(|a| a.freeze(&chunks)).collect(),
-            rows: optional(&self.rows, plan.retracts),
-            changed: optional(&self.changed, plan.timed),
-            puts,
-            deletes,
-            chunks,
-        })
-    }
-
-    /// Approximate memory in bytes.
-    pub fn bytes(&self) -> usize {
-        self.keys.bytes() + self.accumulators.iter().map(|a| a.bytes()).sum::<usize>() + self.rows.len() * 8
-    }
-}
-
-/// Where the entries of a cell are in the database.
-#[derive(Debug, Clone, Copy)]
-pub struct CellAddress {
-    /// The cell's table.
-    pub table: TableId,
-    /// Number of key groups.
-    pub max_parallelism: u32,
-}
-
-impl CellAddress {
-    /// Database keys of rows of key columns; `time` for cells ordered by time.
-    pub fn database_keys(&self, columns: &[ArrayRef], rows: usize, time: Option<i64>) -> Result<Vec<Vec<u8>>> {
-        let mut hashes = Vec::new();
-        hash_columns_into(columns, rows, &mut hashes);
-        let encoder = KeyEncoder::new(columns)?;
-        let keys = hashes.iter().enumerate().map(|(row, &hash)| {
-            let mut key = Vec::with_capacity(32);
-            put_prefix(key_group_of_hash(hash, self.max_parallelism), self.table, &mut key);
-            if let Some(time) = time {
-                put_time(time, &mut key);
-            }
-            encoder.encode(row, &mut key);
-            key
-        });
-        Ok(keys.collect())
-    }
-}
-
-/// A change of the database: `None` deletes the key.
-pub type Change = (Vec<u8>, Option<Vec<u8>>);
-
-/// The dirty groups of a store as they were at a freeze.
-pub struct FrozenGroups {
-    keys: FrozenKeys,
-    accumulators: Vec<Box<dyn FrozenAccumulator>>,
-    rows: Option<FrozenChunks<i64>>,
-    changed: Option<FrozenChunks<i64>>,
-    puts: GroupBits,
-    deletes: GroupBits,
-    /// The numbers of the frozen chunks.
-    chunks: Vec<usize>,
-}
-
-impl FrozenGroups {
-    /// Appends the changes, in no particular order.
-    pub fn entries(
-        &self,
-        plan: &Arc<AggregatePlan>,
-        address: CellAddress,
-        time: Option<i64>,
-        out: &mut Vec<Change>,
-    ) -> Result<()> {
-        const STEP: usize = 8192;
-        for groups in self.located(&self.deletes).chunks(STEP) {
-            let columns = self.keys.columns(groups, &plan.keys.types)?;
-            let keys = address.database_keys(&columns, groups.len(), time)?;
-            out.extend(keys.into_iter().map(|key| (key, None)));
-        }
-        for groups in self.located(&self.puts).chunks(STEP) {
-            let columns = self.keys.columns(groups, &plan.keys.types)?;
-            let keys = address.database_keys(&columns, groups.len(), time)?;
-            out.extend(keys.into_iter().zip(groups).map(|(key, group)| (key, Some(self.value(*group)))));
-        }
-        Ok(())
-    }
-
-    /// Where the groups of `bits` are in the frozen chunks.
-    fn located(&self, bits: &GroupBits) -> Vec<FrozenGroup> {
-        let mut index = 0;
-        let locate = |group: u32| {
-            while self.chunks[index] != chunk_of(group) {
-                index += 1;
-            }
-            FrozenGroup { index, offset: offset_of(group), group }
-        };
-        bits.iter().map(locate).collect()
-    }
-
-    fn value(&self, group: FrozenGroup) -> Vec<u8> {
-        let flags = u8::from(self.rows.is_some()) * HAS_ROWS + u8::from(self.changed.is_some()) * HAS_TIME;
-        let [s0, s1] = VALUE_SCHEMA.to_le_bytes();
-        let mut value = vec![VALUE_FORMAT, flags, s0, s1];
-        for numbers in [&self.rows, &self.changed].into_iter().flatten() {
-            value.extend_from_slice(&numbers.get(group.index, group.offset).to_le_bytes());
-        }
-        self.accumulators.iter().for_each(|a| a.encode(group.index, group.offset, &mut value));
-        value
     }
 }

@@ -102,7 +102,7 @@ impl KeyLayout {
         } else {
             Index::Bytes { table: HashTable::with_capacity(capacity), keys: ChunkedVec::default() }
         };
-        KeyTable { index, len: 0, live: 0, free: Vec::new() }
+        KeyTable { index, key_bytes: 0, len: 0, live: 0, free: Vec::new() }
     }
 
     /// Keys in the state's encoding, as a batch's keys.
@@ -135,6 +135,9 @@ struct Slot {
 }
 
 const EMPTY: u32 = u32::MAX;
+
+/// What an encoded key takes beside its bytes: two counters and the allocation's own.
+const KEY_OVERHEAD: usize = 24;
 
 /// Rows whose slots are brought into the cache together, before any of them is compared.
 const AHEAD: usize = 32;
@@ -177,6 +180,21 @@ impl FixedSlots {
         }
     }
 
+    fn find(&self, key: i64) -> Option<u32> {
+        let mask = self.slots.len() - 1;
+        let mut at = hash_i64(key, 0) as usize & mask;
+        loop {
+            let slot = &self.slots[at];
+            if slot.group == EMPTY {
+                return None;
+            }
+            if slot.key == key {
+                return Some(slot.group);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
     /// Reads the slots where `keys` begin to be looked for: the loads do not wait for each other.
     #[inline]
     fn touch(&self, keys: impl Iterator<Item = i64>) {
@@ -191,7 +209,11 @@ impl FixedSlots {
 
     #[cold]
     fn grow(&mut self) {
-        let old = std::mem::replace(self, FixedSlots::with_capacity(self.slots.len()));
+        self.resize(self.slots.len());
+    }
+
+    fn resize(&mut self, capacity: usize) {
+        let old = std::mem::replace(self, FixedSlots::with_capacity(capacity));
         for slot in old.slots.iter().filter(|s| s.group != EMPTY) {
             let mask = self.slots.len() - 1;
             let mut at = hash_i64(slot.key, 0) as usize & mask;
@@ -238,6 +260,8 @@ enum Index {
 #[derive(Debug)]
 pub struct KeyTable {
     index: Index,
+    /// Bytes of the keys that lie beside the table.
+    key_bytes: usize,
     /// Groups ever given: numbers are below.
     len: usize,
     live: usize,
@@ -311,6 +335,7 @@ impl KeyTable {
         groups: &mut Vec<u32>,
         created: &mut Vec<u32>,
     ) {
+        let key_bytes = &mut self.key_bytes;
         let mut numbers = Numbers { len: &mut self.len, live: &mut self.live, free: &mut self.free, created };
         match (&mut self.index, batch) {
             (Index::Global { taken }, _) => {
@@ -352,6 +377,7 @@ impl KeyTable {
                     groups.push(found.unwrap_or_else(|| {
                         let (group, reused) = numbers.next();
                         set_key(keys, group, reused, Arc::from(key));
+                        *key_bytes += key.len() + KEY_OVERHEAD;
                         table.insert_unique(hash, (hash, group), |(h, _)| *h);
                         group
                     }));
@@ -376,9 +402,11 @@ impl KeyTable {
                 Index::Fixed { slots, keys, .. } => slots.remove(*keys.get(group)),
                 Index::Bytes { table, keys } => {
                     let hash = xxh3_64(keys.get(group));
+                    self.key_bytes -= keys.get(group).len() + KEY_OVERHEAD;
                     if let Ok(entry) = table.find_entry(hash, |(_, g)| *g == group) {
                         entry.remove();
                     }
+                    *keys.get_mut(group) = Arc::default();
                 }
             }
             self.live -= 1;
@@ -424,13 +452,58 @@ impl KeyTable {
         }
     }
 
-    /// Approximate memory in bytes.
-    pub fn bytes(&self) -> usize {
+    /// The groups of the keys of all `rows` rows; `None` where a key is unknown.
+    pub fn find(&self, batch: &BatchKeys, rows: usize) -> Vec<Option<u32>> {
+        let known = |row: usize| match (&self.index, batch) {
+            (Index::Global { taken }, _) => taken.then_some(0),
+            (Index::Fixed { slots, null, .. }, BatchKeys::Fixed { values, nulls }) => {
+                match nulls.as_ref().is_some_and(|n| n.is_null(row)) {
+                    true => *null,
+                    false => slots.find(values[row]),
+                }
+            }
+            (Index::Bytes { table, keys }, BatchKeys::Bytes { rows: encoded, hashes }) => {
+                let (key, hash) = (encoded.row(row), hashes[row]);
+                table.find(hash, |(h, g)| *h == hash && keys.get(*g).as_ref() == key).map(|e| e.1)
+            }
+            _ => unreachable!("keys are read by the layout that made the table"),
+        };
+        (0..rows).map(known).collect()
+    }
+
+    /// Bytes of each group, without what lies beside. Its part of the table is that of an average load, so
+    /// that a table which doubles does not count as so many keys more.
+    pub fn group_bytes(&self) -> usize {
         match &self.index {
             Index::Global { .. } => 0,
-            Index::Fixed { slots, keys, .. } => slots.slots.len() * size_of::<Slot>() + keys.len() * 8,
-            // A key's box, its pointer and its table entry; keys are taken as 32 bytes on average.
-            Index::Bytes { table, keys } => table.capacity() * 17 + keys.len() * (16 + 32),
+            Index::Fixed { .. } => size_of::<i64>() + size_of::<Slot>() * 5 / 2,
+            Index::Bytes { .. } => size_of::<Arc<[u8]>>() + (size_of::<(u64, u32)>() + 1) * 5 / 3,
+        }
+    }
+
+    /// Gives back the memory of a table that is nearly empty.
+    pub fn shrink_table(&mut self) {
+        match &mut self.index {
+            Index::Fixed { slots, .. } if slots.used * 6 < slots.slots.len() && !slots.fits_cache() => {
+                slots.resize(slots.used * 2);
+            }
+            Index::Bytes { table, .. } if table.len() * 4 < table.capacity() => {
+                table.shrink_to(table.len() * 2, |(h, _)| *h);
+            }
+            _ => {}
+        }
+    }
+
+    /// Bytes of the keys beside the table.
+    pub fn all_key_bytes(&self) -> usize {
+        self.key_bytes
+    }
+
+    /// Bytes that the key of a group has beside the table.
+    pub fn key_bytes(&self, group: u32) -> usize {
+        match &self.index {
+            Index::Bytes { keys, .. } => keys.get(group).len() + KEY_OVERHEAD,
+            _ => 0,
         }
     }
 }

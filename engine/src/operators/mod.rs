@@ -9,6 +9,7 @@
 //! | `local_aggregate` | both, before a shuffle |
 //! | `window_function` | window table functions on their own |
 //! | [`keys`], [`group_store`] | groups in memory, frozen at checkpoints |
+//! | [`memory_tier`] | what they may take of the slot's memory |
 //! | [`windows`] | arithmetic of windows |
 //!
 //! [`build`] makes an operator from its description; sources, sinks and custom operators come from
@@ -19,6 +20,7 @@ mod group_aggregate;
 pub mod group_store;
 pub mod keys;
 mod local_aggregate;
+pub mod memory_tier;
 #[cfg(test)]
 mod state_fixture;
 pub mod testing;

@@ -1,18 +1,22 @@
 //! Real keyed state in a temporary folder, for tests that restore operators.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hurtig_graph::RowSchema;
 use hurtig_graph::key_groups::key_group_of_hash;
 use hurtig_proto::v1::KeyedSnapshot;
-use hurtig_state::backend::{BackendConfig, KeyedBackend, SharedRocks, SharedRocksConfig, SnapshotTarget};
+use hurtig_state::backend::{BackendConfig, KeyedBackend, MemoryPool, SharedRocks, SharedRocksConfig, SnapshotTarget};
 use hurtig_state::hash::hash_columns;
 use hurtig_state::local::TaskName;
 use hurtig_state::storage::ObjectStores;
 
 use super::testing::{Harness, HarnessConfig};
+use parking_lot::Mutex;
+
 use crate::batch::Batch;
+use crate::executor::{BackgroundExecutor, Job};
 use crate::operator::{Operator, RestoredState};
 
 /// Folders, databases and object stores of a test.
@@ -21,6 +25,29 @@ pub(crate) struct StateFixture {
     stores: Arc<ObjectStores>,
     rocks: Arc<SharedRocks>,
     attempts: Cell<u32>,
+    memory: Arc<MemoryPool>,
+    inline_bytes: u64,
+    executor: Option<Arc<LaterExecutor>>,
+}
+
+/// Runs jobs when it is told to.
+#[derive(Default)]
+pub(crate) struct LaterExecutor(Mutex<VecDeque<Job>>);
+
+impl LaterExecutor {
+    /// Runs all jobs; their number.
+    pub(crate) fn run(&self) -> usize {
+        let jobs = std::mem::take(&mut *self.0.lock());
+        let count = jobs.len();
+        jobs.into_iter().for_each(|job| job());
+        count
+    }
+}
+
+impl BackgroundExecutor for LaterExecutor {
+    fn spawn(&self, job: Job) {
+        self.0.lock().push_back(job);
+    }
 }
 
 /// A completed checkpoint of one operator.
@@ -43,7 +70,30 @@ impl StateFixture {
                 ..SharedRocksConfig::default()
             })),
             attempts: Cell::new(0),
+            memory: MemoryPool::unlimited(),
+            inline_bytes: 0,
+            executor: None,
         }
+    }
+
+    /// With operators that may take so many bytes.
+    pub(crate) fn with_memory(bytes: usize) -> StateFixture {
+        StateFixture { memory: MemoryPool::new(bytes), ..StateFixture::new() }
+    }
+
+    /// With checkpoints that carry state up to this size.
+    pub(crate) fn with_inline_state(bytes: u64) -> StateFixture {
+        StateFixture { inline_bytes: bytes, ..StateFixture::new() }
+    }
+
+    /// The same, with background work that waits to be run.
+    pub(crate) fn with_memory_and_executor(bytes: usize, executor: &Arc<LaterExecutor>) -> StateFixture {
+        StateFixture { executor: Some(Arc::clone(executor)), ..StateFixture::with_memory(bytes) }
+    }
+
+    /// What operators have of their memory.
+    pub(crate) fn memory(&self) -> &MemoryPool {
+        &self.memory
     }
 
     /// A new attempt for the key groups of the range, restored from `checkpoints`.
@@ -56,8 +106,8 @@ impl StateFixture {
             max_parallelism: 128,
             task: TaskName { job_id: "a1".repeat(16), vertex_id: "v".into(), subtask: 0, attempt },
             rocks: Arc::clone(&self.rocks),
-            memory: MemoryPool::unlimited(),
-            inline_bytes: 0,
+            memory: Arc::clone(&self.memory),
+            inline_bytes: self.inline_bytes,
             stores: Arc::clone(&self.stores),
             local: None,
             restore_checkpoint: checkpoints.first().map_or(0, |c| c.number),
@@ -86,6 +136,9 @@ impl StateFixture {
     ) -> (Harness, Arc<KeyedBackend>) {
         let keyed = self.backend(key_groups, checkpoint.as_slice());
         let mut config = HarnessConfig::fresh(vec![input.clone()]);
+        if let Some(executor) = &self.executor {
+            config.executor = Arc::clone(executor) as _;
+        }
         config.keyed = Arc::clone(&keyed);
         config.restored = checkpoint.map(|c| c.restored.clone()).unwrap_or_default();
         (Harness::open(operator, config).unwrap(), keyed)

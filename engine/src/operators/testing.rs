@@ -18,7 +18,7 @@ use hurtig_state::storage::ObjectStores;
 use crate::batch::Batch;
 use crate::clock::VirtualClock;
 use crate::error::Result;
-use crate::executor::InlineExecutor;
+use crate::executor::{BackgroundExecutor, InlineExecutor};
 use crate::operator::{
     Collector, Flow, Operator, OperatorContext, OperatorCounters, OperatorSnapshot, RestoredState, TaskInfo,
 };
@@ -67,6 +67,8 @@ pub struct HarnessConfig {
     pub keyed: Arc<KeyedBackend>,
     /// Non-keyed state to start from.
     pub restored: RestoredState,
+    /// Runs background work.
+    pub executor: Arc<dyn BackgroundExecutor>,
 }
 
 impl HarnessConfig {
@@ -77,6 +79,7 @@ impl HarnessConfig {
             configuration: Configuration::default(),
             keyed: Arc::new(KeyedBackend::detached((0, 127), 128)),
             restored: RestoredState::default(),
+            executor: Arc::new(InlineExecutor),
         }
     }
 }
@@ -90,6 +93,7 @@ pub struct Harness {
     /// Its counters.
     pub counters: Arc<OperatorCounters>,
     recorder: Recorder,
+    keyed: Arc<KeyedBackend>,
 }
 
 impl Harness {
@@ -112,16 +116,16 @@ impl Harness {
             output: RowSchema::default(),
             configuration: Arc::new(config.configuration),
             clock: Arc::clone(&clock) as _,
-            executor: Arc::new(InlineExecutor),
+            executor: config.executor,
             waker: Arc::new(|| {}),
-            keyed: config.keyed,
+            keyed: Arc::clone(&config.keyed),
             stores: Arc::new(ObjectStores::default()),
             restored: config.restored,
             counters: Arc::clone(&counters),
             to_coordinator: Arc::new(|_| {}),
             collect: Arc::new(|_| {}),
         })?;
-        Ok(Harness { operator, clock, counters, recorder: Recorder::default() })
+        Ok(Harness { operator, clock, counters, recorder: Recorder::default(), keyed: config.keyed })
     }
 
     fn drain(&mut self, flow: Flow) -> Result<()> {
@@ -161,9 +165,17 @@ impl Harness {
         Ok(())
     }
 
+    /// Lets the operator go on after it was woken.
+    pub fn wake(&mut self) -> Result<()> {
+        use crate::clock::Clock;
+        let flow = self.operator.timers(self.clock.now_ms(), &mut self.recorder)?;
+        self.drain(flow)
+    }
+
     /// The barrier of a checkpoint.
     pub fn snapshot(&mut self, checkpoint: u64) -> Result<OperatorSnapshot> {
         self.operator.prepare_barrier(checkpoint, &mut self.recorder)?;
+        self.keyed.begin_checkpoint();
         self.operator.snapshot(checkpoint)
     }
 

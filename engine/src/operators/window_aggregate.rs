@@ -6,7 +6,9 @@
 //! has fired; if only some have, it counts in the others. Windows without rows emit nothing. Output
 //! is ordered by window end, then by the key's first arrival.
 //!
-//! State: see [`super::window_state`].
+//! State: see [`super::window_state`]; what happens when memory is short: `residence`.
+
+mod residence;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -19,10 +21,12 @@ use hurtig_graph::aggregates::SLICE_END_COLUMN;
 use hurtig_proto::v1;
 use hurtig_state::backend::{CellDeclaration, CellKind, FrozenCell};
 
-use super::group_aggregate::write_changes;
-use super::group_store::{AggregatePlan, Change, GroupStore, VALUE_SCHEMA};
+use self::residence::Gathering;
+use super::group_store::frozen::write_frozen;
+use super::group_store::{AggregatePlan, GroupStore, VALUE_SCHEMA};
 use super::keys::BatchKeys;
 use super::local_aggregate::SliceSplit;
+use super::memory_tier::MemoryTier;
 use super::window_function::{window_columns, window_fields};
 use super::window_state::{DroppedSlices, WindowState};
 use super::windows::{Window, WindowShape};
@@ -52,6 +56,7 @@ pub struct WindowAggregate {
     /// To fire for, then to pass on.
     pending: Option<i64>,
     state: Option<WindowState>,
+    tier: Option<MemoryTier>,
     dropped: DroppedSlices,
     counters: Option<Arc<OperatorCounters>>,
     keys: BatchKeys,
@@ -73,6 +78,8 @@ enum Source {
     Owned(Box<GroupStore>),
     /// The slice of that end.
     Slice(i64),
+    /// A few key groups at a time, since memory does not have all of the window.
+    Gathered(Gathering),
 }
 
 impl WindowAggregate {
@@ -114,6 +121,7 @@ impl WindowAggregate {
             firing: None,
             pending: None,
             state: None,
+            tier: None,
             dropped: DroppedSlices::default(),
             counters: None,
             keys: BatchKeys::Global,
@@ -190,6 +198,9 @@ impl WindowAggregate {
             }
             while let Some(firing) = &self.firing {
                 if firing.next >= firing.groups.len() {
+                    if self.gather_more()? {
+                        continue;
+                    }
                     self.end_firing();
                     break;
                 }
@@ -222,8 +233,9 @@ impl WindowAggregate {
     }
 
     fn start_firing(&mut self, end: i64) -> Result<()> {
-        if let Some(state) = &mut self.state {
-            state.read_through(end, &self.plan, &mut self.slices)?;
+        if let Some(gathering) = self.prepare_slices(end)? {
+            self.firing = Some(Firing { end, source: Source::Gathered(gathering), groups: Vec::new(), next: 0 });
+            return Ok(());
         }
         let source = match self.window.shape {
             WindowShape::Tumble => {
@@ -261,14 +273,15 @@ impl WindowAggregate {
         }
     }
 
-    /// Folds the slice that fires into the first one of its window.
+    /// Folds the slice that fires, and others that have fired without, into the first one of its window.
     fn cumulate(&mut self, end: i64) -> Result<Option<Source>> {
         let first = self.first_slice(end);
-        if end != first
-            && let Some(slice) = self.slices.remove(&end)
-        {
+        let all = self.slices.range(first..=end).map(|(slice, _)| *slice);
+        let later: Vec<i64> = all.filter(|slice| *slice > first).collect();
+        for later in later {
+            let Some(slice) = self.slices.remove(&later) else { continue };
             if slice.any_stored() {
-                self.dropped.note_single(end);
+                self.dropped.note_single(later);
             }
             let target = match self.slices.entry(first) {
                 Entry::Occupied(entry) => entry.into_mut(),
@@ -283,6 +296,7 @@ impl WindowAggregate {
         match source {
             Source::Owned(store) => Some(store),
             Source::Slice(slice) => self.slices.get(slice),
+            Source::Gathered(gathering) => gathering.store(),
         }
     }
 
@@ -322,6 +336,11 @@ impl WindowAggregate {
             let (slice, store) = entry.remove_entry();
             self.dropped.note_through(slice, &store);
         }
+        let window = &self.window;
+        let in_database = self.state.as_mut().and_then(|s| s.drop_slices(|s| window.last_window(s) <= firing.end));
+        if let Some(slice) = in_database {
+            self.dropped.note_all_through(slice);
+        }
     }
 }
 
@@ -344,6 +363,7 @@ impl Operator for WindowAggregate {
 
     fn open(&mut self, context: OperatorContext) -> Result<()> {
         let declaration = self.cell();
+        self.tier = Some(MemoryTier::new(&context));
         self.state = Some(WindowState::open(context.keyed, &context.uid, &declaration)?);
         self.watermark = context.restored.watermark_ms.unwrap_or(MIN_WATERMARK);
         self.counters = Some(context.counters);
@@ -400,7 +420,24 @@ impl Operator for WindowAggregate {
         {
             counters.late_records_dropped.fetch_add(late, Ordering::Relaxed);
         }
+        self.keep_within_memory()?;
         Ok(Flow::Done)
+    }
+
+    fn next_timer_ms(&self) -> Option<i64> {
+        self.tier.as_ref().and_then(MemoryTier::next_timer_ms)
+    }
+
+    fn timers(&mut self, now_ms: i64, _out: &mut dyn Collector) -> Result<Flow> {
+        if let Some(tier) = &mut self.tier {
+            tier.retry(now_ms);
+        }
+        self.keep_within_memory()?;
+        Ok(Flow::Done)
+    }
+
+    fn awaits_write_back(&self) -> bool {
+        self.tier.as_ref().is_some_and(MemoryTier::waits)
     }
 
     fn resume(&mut self, out: &mut dyn Collector) -> Result<Flow> {
@@ -427,9 +464,9 @@ impl Operator for WindowAggregate {
         };
         let Some(state) = &self.state else { return Ok(snapshot) };
         let (address, key_groups, plan) = (state.address(), state.key_groups(), Arc::clone(&self.plan));
+        let generation = self.tier.as_ref().map_or(0, MemoryTier::generation);
         let dropped = std::mem::take(&mut self.dropped);
-        let frozen: Vec<_> =
-            self.slices.iter_mut().filter_map(|(slice, store)| Some((*slice, store.freeze(&self.plan)?))).collect();
+        let frozen = self.freeze_slices(generation, usize::MAX);
         if frozen.is_empty() && dropped.is_empty() {
             return Ok(snapshot);
         }
@@ -437,13 +474,7 @@ impl Operator for WindowAggregate {
             for (from, to) in dropped.ranges(address, key_groups) {
                 writer.delete_range(&from, &to)?;
             }
-            let mut changes: Vec<Change> = Vec::new();
-            for (slice, groups) in frozen {
-                groups
-                    .entries(&plan, address, Some(slice), &mut changes)
-                    .map_err(|e| hurtig_state::StateError::Database(format!("cannot encode windows: {e}")))?;
-            }
-            write_changes(changes, writer)
+            write_frozen(&frozen, &plan, address, writer)
         });
         snapshot.keyed.push(cell);
         Ok(snapshot)
@@ -452,6 +483,8 @@ impl Operator for WindowAggregate {
     fn close(&mut self) {
         self.slices.clear();
         self.firing = None;
+        // Gives the slot's memory back.
+        self.tier = None;
     }
 }
 

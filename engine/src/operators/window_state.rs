@@ -1,9 +1,11 @@
-//! What a window aggregation has in the database.
+//! What a window aggregation has in the database and not in memory.
 //!
-//! A time cell, keys `[slice end][key]`. After a restore a slice's entries are looked up as rows touch
-//! their keys, and read whole when a window that holds them fires; a restore itself only lists the
-//! next few slices of each key group. What memory has of a key is newer than the database. Slices
-//! that are gone are deleted by range at the next checkpoint.
+//! A time cell, keys `[slice end][key]`. After a restore, and for slices of which memory has forgotten
+//! keys, entries are looked up as rows touch their keys. A window that fires while its slices are not
+//! whole in memory is put together one key group after the other ([`WindowState::gather`]), so that it
+//! need never be in memory whole; where there is room what a restore left is read instead. A restore itself
+//! only lists the next few slices of each key group. What memory has of a key is newer than the
+//! database. Slices that are gone are deleted by range at the next checkpoint.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,6 +32,8 @@ pub struct WindowState {
     listed: BTreeSet<i64>,
     /// From here on there may be slices that are not listed.
     unlisted: Option<i64>,
+    /// Slices of which memory has forgotten keys.
+    spilled: BTreeSet<i64>,
 }
 
 /// The slices of a key group that memory does not have whole.
@@ -53,7 +57,14 @@ impl WindowState {
         let address = CellAddress { table, max_parallelism: backend.max_parallelism() };
         let restored = backend.restored();
         let (first, last) = backend.key_groups();
-        let mut state = WindowState { backend, address, unread: Vec::new(), listed: BTreeSet::new(), unlisted: None };
+        let mut state = WindowState {
+            backend,
+            address,
+            unread: Vec::new(),
+            listed: BTreeSet::new(),
+            unlisted: None,
+            spilled: BTreeSet::new(),
+        };
         if restored {
             for key_group in first..=last {
                 let mut unread = Unread { key_group, slices: VecDeque::new(), unlisted: None };
@@ -84,7 +95,104 @@ impl WindowState {
 
     /// Whether the database may have entries of the slice that memory does not have.
     pub fn may_hold(&self, slice: i64) -> bool {
-        self.listed.contains(&slice) || self.unlisted.is_some_and(|from| slice >= from)
+        self.listed.contains(&slice) || self.unlisted.is_some_and(|from| slice >= from) || self.spilled.contains(&slice)
+    }
+
+    /// Whether the database may have entries of slices in the range (inclusive) that memory does not have.
+    pub fn may_hold_any(&self, from: i64, to: i64) -> bool {
+        self.listed.range(from..=to).next().is_some()
+            || self.unlisted.is_some_and(|first| first <= to)
+            || self.spilled.range(from..=to).next().is_some()
+    }
+
+    /// Roughly how many bytes the database has.
+    pub fn bytes_in_database(&self) -> u64 {
+        self.backend.approximate_bytes()
+    }
+
+    /// Memory forgets keys of the slice.
+    pub fn note_spilled(&mut self, slice: i64) {
+        self.spilled.insert(slice);
+    }
+
+    /// Whether memory has forgotten keys of any slice.
+    pub fn has_spilled(&self) -> bool {
+        !self.spilled.is_empty()
+    }
+
+    /// Slices in the range (inclusive) that the database may have entries of and that are known.
+    pub fn known_slices(&self, from: i64, to: i64) -> BTreeSet<i64> {
+        self.listed.range(from..=to).chain(self.spilled.range(from..=to)).copied().collect()
+    }
+
+    /// Lists all slices up to `end` of every key group.
+    pub fn list_through(&mut self, end: i64) -> Result<()> {
+        if self.unlisted.is_none_or(|first| first > end) {
+            return Ok(());
+        }
+        let mut unread = std::mem::take(&mut self.unread);
+        for of_group in &mut unread {
+            while let Some(from) = of_group.unlisted.filter(|from| *from <= end) {
+                self.list(of_group, Some(from))?;
+            }
+        }
+        self.unread = unread;
+        self.note_unread();
+        Ok(())
+    }
+
+    /// Forgets the slices that have no window any more, of which all before `end` are; gives the last.
+    pub fn drop_slices(&mut self, is_over: impl Fn(i64) -> bool) -> Option<i64> {
+        let spilled = self.spilled.iter().copied().filter(|&s| is_over(s)).max();
+        self.spilled.retain(|&s| !is_over(s));
+        let listed = self.listed.iter().copied().filter(|&s| is_over(s)).max();
+        if listed.is_some() {
+            for of_group in &mut self.unread {
+                of_group.slices.retain(|&s| !is_over(s));
+            }
+            self.unread.retain(|of_group| of_group.first().is_some());
+            self.note_unread();
+        }
+        spilled.max(listed)
+    }
+
+    /// Adds what a key group has of a slice to `into`: the groups that memory has (`in_memory` of `store`)
+    /// and the entries of the database whose keys memory does not have.
+    pub fn gather(
+        &self,
+        plan: &AggregatePlan,
+        (key_group, slice): (u32, i64),
+        memory: Option<(&GroupStore, &[u32])>,
+        into: &mut GroupStore,
+    ) -> Result<()> {
+        if let Some((store, groups)) = memory {
+            into.absorb_groups(plan, store, groups)?;
+        }
+        if !self.may_hold(slice) {
+            return Ok(());
+        }
+        self.for_each_page(key_group, slice, |page| {
+            let mut encoded = Vec::with_capacity(page.len());
+            for (key, _) in page {
+                encoded.push(read_time(read_prefix(key)?.2)?.1);
+            }
+            let keys = plan.keys.from_encoded(encoded.into_iter())?;
+            let known = match memory {
+                Some((store, _)) => store.find(&keys, page.len()),
+                None => vec![None; page.len()],
+            };
+            let mut read = GroupStore::new(plan, page.len())?;
+            let (mut groups, mut created) = (Vec::new(), Vec::new());
+            read.intern(plan, &keys, page.len(), None, &mut groups, &mut created);
+            let mut missing = Vec::with_capacity(page.len());
+            for ((&group, (_, value)), known) in groups.iter().zip(page).zip(known) {
+                if known.is_none() {
+                    read.load(plan, group, value)?;
+                    missing.push(group);
+                }
+            }
+            into.absorb_groups(plan, &read, &missing)
+        })
     }
 
     /// Looks up the keys that a batch brought into a slice.
@@ -155,12 +263,21 @@ impl WindowState {
         plan: &AggregatePlan,
         slices: &mut BTreeMap<i64, GroupStore>,
     ) -> Result<()> {
+        self.for_each_page(key_group, slice, |page| add_entries(plan, slices, slice, page))
+    }
+
+    fn for_each_page(
+        &self,
+        key_group: u32,
+        slice: i64,
+        mut f: impl FnMut(&[(Vec<u8>, Vec<u8>)]) -> Result<()>,
+    ) -> Result<()> {
         let mut start = self.address.slice_key(key_group, slice);
         let stop = self.address.slice_key(key_group, slice + 1);
         loop {
             let page = self.backend.scan(&start, &stop, SCAN_PAGE)?;
             if !page.is_empty() {
-                add_entries(plan, slices, slice, &page)?;
+                f(&page)?;
             }
             match page.last() {
                 Some((last, _)) if page.len() == SCAN_PAGE => {
@@ -221,11 +338,16 @@ pub struct DroppedSlices {
 }
 
 impl DroppedSlices {
-    /// The slice and all before it are gone.
+    /// The slice and all before it are gone; memory had `store` of it.
     pub fn note_through(&mut self, slice: i64, store: &GroupStore) {
         if store.any_stored() {
-            self.through = Some(self.through.map_or(slice, |through| through.max(slice)));
+            self.note_all_through(slice);
         }
+    }
+
+    /// The slice and all before it are gone, and the database has something of them.
+    pub fn note_all_through(&mut self, slice: i64) {
+        self.through = Some(self.through.map_or(slice, |through| through.max(slice)));
     }
 
     /// The slice is gone, though earlier ones may still be there.

@@ -346,7 +346,7 @@ impl Chain {
     /// Of the operator.
     pub fn run_timers(&mut self, now_ms: i64, outputs: &mut Outputs) -> Result<bool> {
         let due = |s: &Stage<dyn Operator>| {
-            s.woken.load(Ordering::Acquire) || s.operator.next_timer_ms().is_some_and(|t| t <= now_ms)
+            !s.more && (s.woken.load(Ordering::Acquire) || s.operator.next_timer_ms().is_some_and(|t| t <= now_ms))
         };
         let Some(index) = self.operators.iter().rposition(due) else { return Ok(false) };
         self.operators[index].woken.store(false, Ordering::Release);
@@ -444,6 +444,11 @@ impl Chain {
     /// Whether no operator has work in flight off-thread.
     pub fn quiescent(&self) -> bool {
         self.operators.iter().all(|s| s.operator.quiescent())
+    }
+
+    /// Whether an operator can take nothing before changes of its state are written back.
+    pub fn awaits_write_back(&self) -> bool {
+        self.operators.iter().any(|s| s.operator.awaits_write_back())
     }
 
     /// Closes all.

@@ -1,15 +1,14 @@
 //! The tasks of a TaskManager and the messages to them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use hurtig_graph::config::{Configuration, keys};
+use hurtig_graph::config::keys;
 use hurtig_graph::ids::AttemptId;
 use hurtig_proto::internal::v1 as internal;
 use hurtig_state::StateError;
-use hurtig_state::backend::{SharedRocks, SharedRocksConfig};
+use hurtig_state::backend::{MemoryPool, SharedRocks};
 use hurtig_state::local::LocalStateStore;
 use hurtig_state::storage::ObjectStores;
 use internal::from_task_manager::Message;
@@ -19,8 +18,10 @@ use tokio::sync::Notify;
 
 use super::collect::Collect;
 use super::config::TaskManagerConfig;
+use super::databases::DatabaseFolders;
 use super::deploy::{self, Built};
 use super::figures::{ProcessFigures, TaskFigures};
+use super::memory::StateMemory;
 use super::pool::ThreadPool;
 use super::session::Session;
 use crate::element::Barrier;
@@ -32,8 +33,6 @@ use crate::registry::OperatorRegistry;
 use crate::task::slot::SlotThread;
 use crate::task::{TaskHandle, TaskMessage, TaskMetrics};
 
-/// Folder of the tasks' databases in the working directory.
-pub(super) const DATABASES: &str = "db";
 /// How often tasks that are awaited are checked for taking too long.
 const STUCK_CHECK: Duration = Duration::from_millis(500);
 
@@ -74,6 +73,9 @@ pub struct Core {
     /// Bytes that the databases' shared cache may take.
     rocks_bytes: usize,
     figures: ProcessFigures,
+    /// By slot: what the live state of its tasks may take.
+    slot_memory: Vec<Arc<MemoryPool>>,
+    pub(super) databases: DatabaseFolders,
     /// `None`: local recovery is off.
     pub(super) local: Option<Arc<LocalStateStore>>,
     pub(super) pool: Arc<ThreadPool>,
@@ -102,10 +104,11 @@ impl Core {
                 slots.push(SlotThread::start(format!("slot-{i}"), Arc::clone(&config.clock)).map_err(threads)?);
             }
         }
-        remove_databases(&config.work_dir);
+        let databases = DatabaseFolders::open(&config)?;
+        let memory = StateMemory::from_configuration(&config.configuration, config.slots)?;
         let pool = ThreadPool::new("background");
-        let rocks_config = rocks_config(&config.configuration)?;
-        let rocks = Arc::new(SharedRocks::new(rocks_config));
+        let rocks = Arc::new(SharedRocks::new(memory.rocks));
+        let slot_memory = (0..config.slots).map(|_| MemoryPool::new(memory.slot_bytes)).collect();
         let set = |option| Ok::<bool, EngineError>(config.configuration.bool(option)?.unwrap_or(false));
         let local = if set(&keys::RECOVERY_FROM_LOCAL)? || set(&keys::CHECKPOINTING_LOCAL_BACKUP)? {
             Some(Arc::new(LocalStateStore::open(&config.work_dir)?))
@@ -116,8 +119,10 @@ impl Core {
             channels: Arc::new(ChannelRegistry::new(config.exchange.clone())),
             network: ExchangeNetwork::new(runtime, config.exchange.clone()),
             rocks,
-            rocks_bytes: rocks_config.cache_bytes,
+            rocks_bytes: memory.rocks.cache_bytes,
             figures: ProcessFigures::new(&config.host, &config.resource_id),
+            slot_memory,
+            databases,
             local,
             instance_id: uuid::Uuid::new_v4().simple().to_string(),
             config,
@@ -130,6 +135,11 @@ impl Core {
             task_gone: Notify::new(),
             me: Weak::clone(me),
         }))
+    }
+
+    /// What the live state of a slot's tasks may take.
+    pub(super) fn slot_memory(&self, slot: u32) -> Arc<MemoryPool> {
+        self.slot_memory.get(slot as usize).map_or_else(MemoryPool::unlimited, Arc::clone)
     }
 
     /// Where others reach the exchange.
@@ -474,42 +484,6 @@ impl Entry {
             running.handle.cancel();
         }
     }
-}
-
-/// Removes the databases of tasks of an earlier process with this working directory, which was
-/// killed: a database is good for one attempt only.
-fn remove_databases(work_dir: &Path) {
-    let directory = work_dir.join(DATABASES);
-    match std::fs::remove_dir_all(&directory) {
-        Ok(()) => tracing::info!(directory = %directory.display(), "removed databases of an earlier process"),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => {
-            tracing::warn!(directory = %directory.display(), %error, "databases of an earlier process cannot be removed");
-        }
-    }
-}
-
-/// Of the memory for state, one half is the operators', the other the databases'.
-fn rocks_config(configuration: &Configuration) -> Result<SharedRocksConfig> {
-    let mut rocks = SharedRocksConfig::default();
-    let process = configuration.memory_bytes(&keys::TASKMANAGER_MEMORY_PROCESS)?;
-    let total = match process {
-        Some(bytes) => Some(bytes),
-        None => configuration.memory_bytes(&keys::TASKMANAGER_MEMORY_FLINK)?,
-    };
-    let fraction = configuration.float(&keys::TASKMANAGER_MEMORY_MANAGED_FRACTION)?.unwrap_or(0.4);
-    let managed = match configuration.memory_bytes(&keys::TASKMANAGER_MEMORY_MANAGED_SIZE)? {
-        Some(bytes) => Some(bytes),
-        None => total.map(|bytes| (bytes as f64 * fraction.clamp(0.0, 1.0)) as u64),
-    };
-    if let Some(managed) = managed {
-        let cache = usize::try_from(managed / 2).unwrap_or(usize::MAX).max(8 << 20);
-        (rocks.cache_bytes, rocks.write_buffer_bytes) = (cache, cache / 2);
-    }
-    if let Some(threads) = configuration.int(&keys::ROCKSDB_THREADS)? {
-        rocks.background_threads = i32::try_from(threads.clamp(1, 64)).unwrap_or(2);
-    }
-    Ok(rocks)
 }
 
 fn attempt_of(proto: Option<&internal::AttemptId>) -> Result<AttemptId> {

@@ -1,7 +1,6 @@
 //! From a deployment to a task: channels, operators, state. May block (restore), so it runs on a
 //! background thread.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +28,9 @@ use crate::operator::{OperatorContext, OperatorCounters, TaskInfo};
 use crate::task::machine::InputSpec;
 use crate::task::snapshot::SnapshotStore;
 use crate::task::{Mailbox, MemberSpec, Notifier, Task, TaskMetrics, TaskSpec};
+
+/// State of a task that a checkpoint carries in its metadata is never more than this, as in Flink.
+const MOST_INLINE_BYTES: u64 = 1 << 20;
 
 /// Unparks the thread of a task, which is known only after the task is built.
 #[derive(Default)]
@@ -221,13 +223,8 @@ fn open_backend(
         // More subtasks than key groups: nothing will reach this one.
         return Ok(KeyedBackend::detached((0, 0), d.max_parallelism));
     };
-    let unique = uuid::Uuid::new_v4().simple().to_string();
-    let directory: PathBuf = core
-        .config
-        .work_dir
-        .join(super::core::DATABASES)
-        .join(attempt.job.as_str())
-        .join(format!("{}-{}-{}", attempt.subtask, attempt.attempt, &unique[..12]));
+    let directory = core.databases.of_attempt(attempt);
+    let inline = configuration(core, d).memory_bytes(&keys::CHECKPOINTING_DATA_INLINE_THRESHOLD)?;
     Ok(KeyedBackend::open(BackendConfig {
         directory,
         key_groups,
@@ -239,6 +236,8 @@ fn open_backend(
             attempt: attempt.attempt,
         },
         rocks: Arc::clone(&core.rocks),
+        memory: core.slot_memory(d.slot),
+        inline_bytes: inline.unwrap_or(0).min(MOST_INLINE_BYTES),
         stores: Arc::clone(&core.stores),
         local: core.local.clone(),
         restore_checkpoint: d.restore_checkpoint_id,

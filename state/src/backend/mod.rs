@@ -261,6 +261,14 @@ impl KeyedBackend {
         &self.memory
     }
 
+    /// Roughly how many bytes the database has, or the entries that are kept instead of one.
+    pub fn approximate_bytes(&self) -> u64 {
+        match self.database.get() {
+            Some(database) => database.live_bytes(),
+            None => self.small.lock().bytes(),
+        }
+    }
+
     /// The values of `keys` (complete database keys), in their order.
     pub fn multi_get(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
         if let Some(found) = self.get_small(keys) {

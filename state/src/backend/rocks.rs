@@ -9,6 +9,8 @@ use rocksdb::{
     WriteBufferManager, WriteOptions,
 };
 
+use rocksdb::properties;
+
 use super::expiry::Expiry;
 use crate::error::{Result, StateError};
 
@@ -180,6 +182,12 @@ impl Database {
             tracing::debug!(%error, path = %self.path.display(), "compaction goes on during the checkpoint");
         }
         Ok(())
+    }
+
+    /// Bytes of files and write buffers.
+    pub(super) fn live_bytes(&self) -> u64 {
+        let of = |property| self.db.property_int_value(property).ok().flatten().unwrap_or(0);
+        of(properties::LIVE_SST_FILES_SIZE) + of(properties::CUR_SIZE_ALL_MEM_TABLES)
     }
 
     /// Merges all files.

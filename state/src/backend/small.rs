@@ -160,6 +160,9 @@ pub(super) fn entries_of(
         if key_group < first || key_group > last {
             continue;
         }
+        if snapshot.dropped.iter().any(|dropped| dropped.table == u32::from(table)) {
+            continue;
+        }
         let (_, here) = numbers.iter().find(|(there, _)| *there == table).ok_or_else(|| {
             StateError::Corrupt(format!("a keyed snapshot has an entry of table {table}, which it does not name"))
         })?;

@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 
+mod spill;
+
 use super::*;
 use crate::operators::local_aggregate::LocalAggregate;
 use crate::operators::state_fixture::{Random, StateFixture, rows_of_key_groups};
 use crate::operators::testing::{Harness, HarnessConfig, batch, schema};
+use hurtig_state::backend::StateWriter;
 
 fn call(function: &str, arguments: &[u32]) -> v1::AggregateCall {
     v1::AggregateCall {
@@ -286,30 +289,47 @@ fn random_changelogs_give_what_a_row_at_a_time_interpreter_gives() {
 fn a_restore_at_any_point_changes_nothing() {
     // A fixed-width key and an encoded one.
     for key in ["k BIGINT", "k STRING"] {
-        let input = schema(&[key, "v INT"]).unwrap();
-        for seed in 0..3 {
-            let fixture = StateFixture::new();
-            let mut changelog = Changelog::new(seed, seed % 2 == 0);
-            let description = aggregate(&[0], oracle_calls(), changelog.retracts);
-            let operator = || Box::new(GroupAggregate::new(&description, &input).unwrap());
-            let (mut harness, mut keyed) = fixture.open(operator(), &input, None);
-            let mut table = BTreeMap::new();
-            for step in 0..40 {
-                let rows = changelog.next_batch(12);
-                harness.process(batch(&input, &rows).unwrap()).unwrap();
-                materialise(&mut table, &harness.take_rows());
-                assert_eq!(table, changelog.oracle.result(), "{key} seed {seed} step {step}");
-                if changelog.random.below(5) > 0 {
-                    continue;
-                }
-                let checkpoint = fixture.checkpoint(&mut harness, &keyed, step + 1);
-                if changelog.random.below(2) == 0 {
-                    // What a lost attempt did after the checkpoint leaves no trace.
-                    harness.process(batch(&input, &["+I(1, 77)", "+I(3, 78)"]).unwrap()).unwrap();
-                    drop((harness, keyed));
-                    (harness, keyed) = fixture.open(operator(), &input, Some(&checkpoint));
-                }
-            }
+        (0..3).for_each(|seed| restores_change_nothing(key, seed, StateFixture::new()));
+    }
+}
+
+#[test]
+fn state_of_any_residence_gives_the_same() {
+    for key in ["k BIGINT", "k STRING"] {
+        for seed in 10..14 {
+            // Next to nothing stays in memory; some does.
+            restores_change_nothing(key, seed, StateFixture::with_memory(1));
+            restores_change_nothing(key, seed, StateFixture::with_memory(4_000));
+            // Carried in the acknowledgement, always or until it is too large.
+            restores_change_nothing(key, seed, StateFixture::with_inline_state(1 << 20));
+            restores_change_nothing(key, seed, StateFixture::with_inline_state(1_000));
+        }
+    }
+}
+
+fn restores_change_nothing(key: &str, seed: u64, fixture: StateFixture) {
+    let input = schema(&[key, "v INT"]).unwrap();
+    let mut changelog = Changelog::new(seed, seed % 2 == 0);
+    let description = aggregate(&[0], oracle_calls(), changelog.retracts);
+    let operator = || Box::new(GroupAggregate::new(&description, &input).unwrap());
+    let (mut harness, mut keyed) = fixture.open(operator(), &input, None);
+    let mut table = BTreeMap::new();
+    for step in 0..40 {
+        let rows = changelog.next_batch(12);
+        harness.process(batch(&input, &rows).unwrap()).unwrap();
+        materialise(&mut table, &harness.take_rows());
+        assert_eq!(table, changelog.oracle.result(), "{key} seed {seed} step {step}");
+        // Background loading, where a restore left something.
+        harness.advance_clock(3).unwrap();
+        if changelog.random.below(5) > 0 {
+            continue;
+        }
+        let checkpoint = fixture.checkpoint(&mut harness, &keyed, step + 1);
+        if changelog.random.below(2) == 0 {
+            // What a lost attempt did after the checkpoint leaves no trace.
+            harness.process(batch(&input, &["+I(1, 77)", "+I(3, 78)"]).unwrap()).unwrap();
+            drop((harness, keyed));
+            (harness, keyed) = fixture.open(operator(), &input, Some(&checkpoint));
         }
     }
 }

@@ -290,15 +290,92 @@ impl Rows {
 
 #[test]
 fn random_rows_give_what_a_row_at_a_time_interpreter_gives() {
-    compare_with_oracle(0..6, false);
+    compare_with_oracle(0..6, false, StateFixture::new);
 }
 
 #[test]
 fn restores_change_nothing() {
-    compare_with_oracle(6..8, true);
+    compare_with_oracle(6..8, true, StateFixture::new);
 }
 
-fn compare_with_oracle(seeds: std::ops::Range<u64>, restores: bool) {
+#[test]
+fn windows_of_any_residence_give_the_same() {
+    // Next to nothing stays in memory; some does.
+    compare_with_oracle(8..10, true, || StateFixture::with_memory(1));
+    compare_with_oracle(12..13, true, || StateFixture::with_memory(20_000));
+    compare_with_oracle(13..14, true, || StateFixture::with_inline_state(1 << 20));
+}
+
+#[test]
+fn a_window_of_ten_times_its_memory_fires_whole() {
+    const BUDGET: usize = 128 << 10;
+    const KEYS: i64 = 20_000;
+    for window in [spec(v1::WindowKind::Tumble, 10, 0, 0), spec(v1::WindowKind::Hop, 20, 10, 0)] {
+        let fixture = StateFixture::with_memory(BUDGET);
+        let description = aggregate(window.clone(), &[0], vec![call("COUNT", &[]), call("SUM", &[1])]);
+        let operator = || Box::new(WindowAggregate::new(&description, &input()).unwrap());
+        let (mut harness, mut keyed) = fixture.open(operator(), &input(), None);
+        let mut random = Random(5);
+        let mut expected: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
+        let (mut emitted, mut checkpoints) = (Vec::new(), 0);
+        for step in 0..90_i64 {
+            let mut rows = Vec::new();
+            for _ in 0..1000 {
+                // Around the time, so that several slices are open.
+                let (key, value, time) =
+                    (random.below(KEYS as u64) as i64, random.below(9) as i64, step + random.below(20) as i64);
+                rows.push(format!("k{key}, {value}, {time}"));
+                let entry = expected.entry((time - time % 10 + 10, key)).or_default();
+                *entry = (entry.0 + 1, entry.1 + value);
+            }
+            harness.process(batch(&input(), &rows).unwrap()).unwrap();
+            assert!(fixture.memory().used() <= BUDGET, "step {step}: {} bytes", fixture.memory().used());
+            harness.watermark(step - 1).unwrap();
+            emitted.extend(with_ends(&harness.take_batches()));
+            if step % 11 == 10 {
+                checkpoints += 1;
+                let checkpoint = fixture.checkpoint(&mut harness, &keyed, checkpoints);
+                if step % 3 == 0 {
+                    drop((harness, keyed));
+                    (harness, keyed) = fixture.open(operator(), &input(), Some(&checkpoint));
+                }
+            }
+        }
+        harness.finish().unwrap();
+        emitted.extend(with_ends(&harness.take_batches()));
+        let mut windows: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
+        for (&(slice, key), &(count, sum)) in &expected {
+            let ends = if window.slide_ms == 10 { vec![slice, slice + 10] } else { vec![slice] };
+            for end in ends {
+                let entry = windows.entry((end, key)).or_default();
+                *entry = (entry.0 + count, entry.1 + sum);
+            }
+        }
+        let mut got: Vec<String> = emitted;
+        let mut wanted: Vec<String> =
+            windows.iter().map(|((end, key), (count, sum))| format!("{end} k{key}, {count}, {sum}")).collect();
+        got.sort();
+        wanted.sort();
+        assert_eq!(got.len(), wanted.len());
+        assert_eq!(got, wanted);
+    }
+}
+
+/// Rows of `k, count, sum` and a window as `end key, count, sum`.
+fn with_ends(batches: &[Batch]) -> Vec<String> {
+    let of = |batch: &Batch| {
+        let ends = int_values(batch.column(4)).unwrap().0;
+        let rows = rows_of(batch);
+        let texts = rows.iter().zip(ends.iter()).map(|(row, end)| {
+            let cells: Vec<&str> = row[3..row.len() - 1].split(", ").collect();
+            format!("{end} {}", cells[..3].join(", "))
+        });
+        texts.collect::<Vec<String>>()
+    };
+    batches.iter().flat_map(of).collect()
+}
+
+fn compare_with_oracle(seeds: std::ops::Range<u64>, restores: bool, fixture: impl Fn() -> StateFixture) {
     for (shape, window) in shapes().into_iter().enumerate() {
         for seed in seeds.clone() {
             let retracts = seed % 2 == 1;
@@ -311,7 +388,7 @@ fn compare_with_oracle(seeds: std::ops::Range<u64>, restores: bool) {
                 rows: BTreeMap::new(),
                 late: 0,
             };
-            let fixture = StateFixture::new();
+            let fixture = fixture();
             let (mut harness, mut keyed) = fixture.open(operator(), &input(), None);
             let mut rows = Rows { random: Random(seed), retracts, time: -40, live: Vec::new() };
             let mut late = 0;

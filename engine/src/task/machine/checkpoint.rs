@@ -115,6 +115,7 @@ impl Task {
         }
         let Some(checkpoint) = self.checkpoint.take() else { return Ok(Turn::Worked) };
         self.outputs.control(&StreamElement::Barrier(checkpoint.barrier.clone()))?;
+        self.keyed.begin_checkpoint();
         let members = if self.finished { Vec::new() } else { self.chain.snapshot(id)? };
         if self.due.is_none() {
             self.notices.append(&mut self.behind_barrier);

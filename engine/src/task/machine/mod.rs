@@ -382,6 +382,9 @@ impl Task {
             if full {
                 return Ok(Turn::Blocked(BlockReason::Output, None));
             }
+            if self.chain.awaits_write_back() {
+                return self.await_write_back();
+            }
             self.chain.run_pending(&mut self.outputs)?;
             self.outputs.flush_lingering()?;
             return Ok(Turn::Worked);
@@ -411,12 +414,23 @@ impl Task {
         match self.phase {
             Phase::Ending { covered_by } => self.await_end(covered_by),
             _ if full => Ok(Turn::Blocked(BlockReason::Output, None)),
+            _ if self.chain.awaits_write_back() => {
+                Ok(Turn::Blocked(BlockReason::WriteBack, self.chain.next_timer_ms()))
+            }
             _ if self.chain.has_source() => self.poll_source(),
             _ => match self.take_input()? {
                 Some(turn) => Ok(turn),
                 None => Ok(self.no_input(None)),
             },
         }
+    }
+
+    /// Timers run meanwhile: by them operators learn that they can go on.
+    fn await_write_back(&mut self) -> Result<Turn> {
+        if self.chain.run_timers(self.clock.now_ms(), &mut self.outputs)? {
+            return Ok(Turn::Worked);
+        }
+        Ok(Turn::Blocked(BlockReason::WriteBack, self.chain.next_timer_ms()))
     }
 
     fn open(&mut self) -> Result<Turn> {

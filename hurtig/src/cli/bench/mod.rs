@@ -4,6 +4,7 @@ mod checksum;
 mod latency;
 mod nexmark;
 mod queries;
+mod state;
 
 use clap::Subcommand;
 
@@ -16,6 +17,8 @@ pub enum BenchCommand {
     Nexmark(nexmark::NexmarkArgs),
     /// Time from the creation of an event to the sink, at a given rate
     Latency(latency::LatencyArgs),
+    /// State: larger than its memory, and checkpoints of which little changes
+    State(state::StateArgs),
 }
 
 /// Runs the command.
@@ -24,5 +27,6 @@ pub fn run(command: BenchCommand) -> anyhow::Result<()> {
     match command {
         BenchCommand::Nexmark(args) => nexmark::run(&args),
         BenchCommand::Latency(args) => latency::run(&args),
+        BenchCommand::State(args) => state::run(&args),
     }
 }
