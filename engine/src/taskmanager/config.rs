@@ -111,7 +111,7 @@ impl TaskManagerConfig {
 }
 
 /// Bytes that the exchange may hold; `None` where the process has no memory limit of its own.
-fn network_budget(c: &Configuration) -> Result<Option<usize>> {
+pub(super) fn network_budget(c: &Configuration) -> Result<Option<usize>> {
     let process = match c.memory_bytes(&keys::TASKMANAGER_MEMORY_PROCESS)? {
         Some(bytes) => Some(bytes),
         None => c.memory_bytes(&keys::TASKMANAGER_MEMORY_FLINK)?,

@@ -8,6 +8,7 @@
 use hurtig_graph::config::{Configuration, keys};
 use hurtig_state::backend::{CompactionStyle, SharedRocksConfig};
 
+use super::config::network_budget;
 use crate::error::{EngineError, Result};
 
 /// The program's own memory: code, threads, buffers of connections.
@@ -49,9 +50,8 @@ impl StateMemory {
         };
         let usable = (process - process / RESERVE_PARTS).saturating_sub(BASE_BYTES);
         let fraction = |option| -> Result<f64> { Ok(c.float(option)?.unwrap_or(0.0).clamp(0.0, 1.0)) };
-        let network = (usable as f64 * fraction(&keys::TASKMANAGER_MEMORY_NETWORK_FRACTION)?) as u64;
-        let most = c.memory_bytes(&keys::TASKMANAGER_MEMORY_NETWORK_MAX)?.unwrap_or(u64::MAX);
-        let pool = usable - network.min(most);
+        let network = network_budget(c)?.map_or(usable / 10, |bytes| bytes as u64);
+        let pool = usable.saturating_sub(network.min(usable / 2));
         let managed = match c.memory_bytes(&keys::TASKMANAGER_MEMORY_MANAGED_SIZE)? {
             Some(bytes) => bytes,
             None => (usable as f64 * fraction(&keys::TASKMANAGER_MEMORY_MANAGED_FRACTION)?) as u64,

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
 use hurtig_proto::v1;
@@ -23,6 +23,12 @@ use super::{BackendConfig, TableId, remove_directory};
 use crate::encoding::{key_group_range_bounds, table_bounds};
 use crate::error::{Result, StateError};
 use crate::local::LocalCheckpoint;
+use crate::storage::ObjectStores;
+
+/// How often a file is asked for that breaks off or arrives wrong, beside what the store's client repeats.
+const FETCH_ATTEMPTS: u32 = 4;
+/// Pause before the second attempt; then longer each time.
+const FETCH_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a restore gives.
 #[derive(Default)]
@@ -235,6 +241,13 @@ fn materialize(
             report.local_bytes += handle.length;
             linked.push(file.name.clone());
         } else {
+            if local.is_some() {
+                tracing::warn!(
+                    file = file.name,
+                    object = handle.object,
+                    "the local copy of a state file is missing or damaged: it is read from object storage"
+                );
+            }
             report.remote_files += 1;
             report.remote_bytes += handle.length;
             downloads.push((handle, path));
@@ -276,23 +289,35 @@ fn download(config: &BackendConfig, files: Vec<(v1::FileHandle, PathBuf)>) -> Re
     let transfers = async move {
         let stores = &stores;
         futures::stream::iter(files)
-            .map(|(handle, path)| async move {
-                let range = handle.offset..handle.offset + handle.length;
-                let hash = stores.get_to_file(&handle.object, range, &path).await?;
-                if hash_bytes(hash) != handle.hash {
-                    return Err(StateError::Corrupt(format!(
-                        "'{}' is not what the checkpoint says: its hash differs",
-                        handle.object
-                    )));
-                }
-                Ok(())
-            })
+            .map(|(handle, path)| async move { fetch(stores, &handle, &path).await })
             .buffer_unordered(concurrent)
             .try_collect::<Vec<()>>()
             .await
             .map(drop)
     };
     config.stores.blocking().block_on(transfers)
+}
+
+/// Reads an object into a new file; what breaks off or arrives wrong is read again, up to a limit.
+async fn fetch(stores: &ObjectStores, handle: &v1::FileHandle, path: &Path) -> Result<()> {
+    let range = handle.offset..handle.offset + handle.length;
+    for attempt in 1.. {
+        let error = match stores.get_to_file(&handle.object, range.clone(), path).await {
+            Ok(hash) if hash_bytes(hash) == handle.hash => return Ok(()),
+            Ok(_) => StateError::Corrupt(format!(
+                "'{}' is not what the checkpoint says: its hash differs; restore an earlier checkpoint or a savepoint",
+                handle.object
+            )),
+            Err(error) => error,
+        };
+        let passing = matches!(error, StateError::Storage(_) | StateError::Connection(_) | StateError::Corrupt(_));
+        if !passing || attempt == FETCH_ATTEMPTS {
+            return Err(error);
+        }
+        tracing::warn!(%error, attempt, "reading a state file again");
+        tokio::time::sleep(FETCH_PAUSE * attempt).await;
+    }
+    Ok(())
 }
 
 fn failed(operation: &str, path: &Path, error: &std::io::Error) -> StateError {

@@ -31,7 +31,11 @@ impl Fixture {
     }
 
     fn open(&self, attempt: u32, checkpoint: u64, restore: Option<&v1::KeyedSnapshot>) -> KeyedBackend {
-        KeyedBackend::open(BackendConfig {
+        KeyedBackend::open(self.config(attempt, checkpoint, restore)).unwrap()
+    }
+
+    fn config(&self, attempt: u32, checkpoint: u64, restore: Option<&v1::KeyedSnapshot>) -> BackendConfig {
+        BackendConfig {
             directory: self.directory.path().join(format!("live-{attempt}")),
             key_groups: (0, 127),
             max_parallelism: 128,
@@ -46,8 +50,7 @@ impl Fixture {
             local: Some(Arc::new(LocalStateStore::open(self.directory.path()).unwrap())),
             restore_checkpoint: checkpoint,
             restore: restore.cloned().into_iter().collect(),
-        })
-        .unwrap()
+        }
     }
 
     fn target(&self, checkpoint: u64) -> SnapshotTarget {
@@ -140,4 +143,31 @@ fn an_upload_that_fails_leaves_nothing_and_the_next_checkpoint_succeeds() {
     fixture.server.inject(put(1));
     let snapshot = backend.snapshot(2, vec![], &fixture.target(2)).unwrap().unwrap();
     assert_eq!(fixture.server.objects("flink").iter().map(|o| o.1).sum::<u64>(), snapshot.uploaded_bytes);
+}
+
+#[test]
+fn a_restore_survives_bodies_that_break_off_and_wrong_bytes_but_not_a_corrupt_object() {
+    let fixture = Fixture::new();
+    let backend = fixture.open(0, 0, None);
+    let table = backend.register("op", &cell()).unwrap();
+    let snapshot = backend.snapshot(1, vec![rows(table, 1, (0..500).collect())], &fixture.target(1)).unwrap().unwrap();
+    let expected = backend.multi_get(&[key(table, 7)]).unwrap();
+    drop(backend);
+    let meet = |times, kind| Fault { method: "GET".into(), path_contains: "/shared/".into(), times, kind };
+    let without_local = || std::fs::remove_dir_all(fixture.directory.path().join("localState")).unwrap();
+    for (attempt, kind) in [FaultKind::PartialBody, FaultKind::CorruptBody, FaultKind::Status(503)].into_iter().enumerate() {
+        without_local();
+        fixture.server.inject(meet(1, kind));
+        let restored = fixture.open(attempt as u32 + 1, 1, Some(&snapshot));
+        assert_eq!(restored.multi_get(&[key(table, 7)]).unwrap(), expected, "{kind:?}");
+        assert!(fixture.server.count("GET", "/shared/") > 1, "it was read again");
+        fixture.server.clear_log();
+    }
+    without_local();
+    fixture.server.inject(meet(usize::MAX, FaultKind::CorruptBody));
+    let error = KeyedBackend::open(fixture.config(9, 1, Some(&snapshot))).map(drop).unwrap_err();
+    let object = &snapshot.files.iter().find(|f| f.shared && f.inline.is_empty()).unwrap().handle;
+    assert!(matches!(error, StateError::Corrupt(_)), "{error}");
+    assert!(error.to_string().contains(&object.as_ref().unwrap().object), "{error}");
+    assert!(!fixture.directory.path().join("live-9").exists(), "nothing is left of it");
 }

@@ -40,7 +40,7 @@ options! {
     CHECKPOINTING_LOCAL_BACKUP_DIRS = "execution.checkpointing.local-backup.dirs", ["taskmanager.state.local.root-dirs"], ValueType::String, None,
         "Where local copies lie. Not set: the working directory.";
     CHECKPOINTING_DATA_INLINE_THRESHOLD = "execution.checkpointing.data-inline-threshold", ["state.storage.fs.memory-threshold", "state.backend.fs.memory-threshold"], ValueType::Memory, Some("20 kb"),
-        "State files below this size travel in the checkpoint's metadata instead of an object of their own.";
+        "State of a task up to this size travels in the checkpoint's metadata: the task has no database and no files. At most 1 MB. Files up to 20 kB of larger state travel there too.";
     CHECKPOINTING_AFTER_TASKS_FINISH = "execution.checkpointing.checkpoints-after-tasks-finish", ["execution.checkpointing.checkpoints-after-tasks-finish.enabled"], ValueType::Bool, Some("true"),
         "Checkpoints go on after some tasks have finished, and a last one commits the sinks of a bounded job.";
     RECOVERY_PATH = "execution.state-recovery.path", ["execution.savepoint.path"], ValueType::String, None,

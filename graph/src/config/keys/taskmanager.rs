@@ -16,13 +16,13 @@ options! {
     TASK_SLOTS = "taskmanager.numberOfTaskSlots", [], ValueType::Int, Some("1"),
         "How many slots the TaskManager offers: each is a thread that runs one pipeline of a job.";
     TASKMANAGER_MEMORY_PROCESS = "taskmanager.memory.process.size", [], ValueType::Memory, None,
-        "Memory of the whole process. Not set: as much as the machine or container has.";
+        "Memory of the whole process. 64 MB and an eighth are kept for the program, the network's fraction for the exchange; the rest is for state: what RocksDB does not have is for the live state of operators, an equal part for each slot. State that does not fit is read from the local disk when it is needed. Not set: half of what the machine or container has.";
     TASKMANAGER_MEMORY_FLINK = "taskmanager.memory.flink.size", [], ValueType::Memory, None,
         "Flink's process memory without the JVM's overhead. Read as the process size when that is not set.";
     TASKMANAGER_MEMORY_MANAGED_SIZE = "taskmanager.memory.managed.size", ["taskmanager.memory.size"], ValueType::Memory, None,
-        "Memory for state. Not set: by the fraction.";
+        "Managed memory, of which RocksDB has half. Not set: by the fraction.";
     TASKMANAGER_MEMORY_MANAGED_FRACTION = "taskmanager.memory.managed.fraction", [], ValueType::Float, Some("0.4"),
-        "Share of the memory that is for state.";
+        "Share of the memory that is managed.";
     TASKMANAGER_MEMORY_NETWORK_FRACTION = "taskmanager.memory.network.fraction", ["taskmanager.network.memory.fraction"], ValueType::Float, Some("0.1"),
         "Share of `taskmanager.memory.process.size` that rows on their way between tasks may take. With many channels each gets less than `hurtig.exchange.credit`, down to 32 kb. No limit where no process size is set.";
     TASKMANAGER_MEMORY_NETWORK_MIN = "taskmanager.memory.network.min", ["taskmanager.network.memory.min"], ValueType::Memory, Some("64 mb"),
