@@ -8,29 +8,26 @@
 //! as `write-back`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use hurtig_state::StateError;
 use hurtig_state::backend::{FrozenCell, KeyedBackend, MemoryShare};
 
+use crate::clock::Clock;
 use crate::error::Result;
-use crate::executor::{BackgroundExecutor, Waker};
+use crate::executor::BackgroundExecutor;
 use crate::operator::OperatorContext;
 
-/// A full disk is tried again after so many ms.
+/// While the task waits, what could not be written (a full disk) is tried again every so many ms.
 const RETRY_MS: i64 = 2_000;
 
 /// See the [module](self).
 pub struct MemoryTier {
     backend: Arc<KeyedBackend>,
     executor: Arc<dyn BackgroundExecutor>,
-    waker: Waker,
+    clock: Arc<dyn Clock>,
     share: MemoryShare,
     /// The last generation that this operator handed over between checkpoints.
     handed: u64,
     waiting: bool,
-    /// A write-back found no room on the disk.
-    no_room: Arc<AtomicBool>,
     retry_at_ms: Option<i64>,
 }
 
@@ -51,11 +48,10 @@ impl MemoryTier {
         MemoryTier {
             backend: Arc::clone(&context.keyed),
             executor: Arc::clone(&context.executor),
-            share: context.keyed.memory().share(Arc::clone(&waker)),
-            waker,
+            clock: Arc::clone(&context.clock),
+            share: context.keyed.memory().share(waker),
             handed: 0,
             waiting: false,
-            no_room: Arc::default(),
             retry_at_ms: None,
         }
     }
@@ -113,22 +109,22 @@ impl MemoryTier {
     }
 
     fn start(&self) {
-        let (backend, no_room, waker) = (Arc::clone(&self.backend), Arc::clone(&self.no_room), Arc::clone(&self.waker));
-        self.executor.spawn(Box::new(move || match backend.write_queued() {
-            Ok(()) => {}
-            Err(error @ StateError::Storage(_)) => {
+        let backend = Arc::clone(&self.backend);
+        self.executor.spawn(Box::new(move || {
+            if let Err(error) = backend.write_queued() {
+                // Without room on the disk it is tried again. After anything else the backend keeps the
+                // reason and has woken the operator, which fails with it.
                 tracing::warn!(%error, "state cannot be written back");
-                no_room.store(true, Ordering::Release);
-                waker();
             }
-            // The backend keeps the reason and wakes the operator, which fails with it.
-            Err(error) => tracing::error!(%error, "state cannot be written back"),
         }));
     }
 
     /// Nothing more can be forgotten: the task waits for a write-back, if there is one to wait for.
     pub fn wait(&mut self) {
         self.waiting = true;
+        if self.retry_at_ms.is_none() {
+            self.retry_at_ms = Some(self.clock.now_ms().saturating_add(RETRY_MS));
+        }
     }
 
     /// Whether the task is to wait before it gives the operator more.
@@ -141,11 +137,9 @@ impl MemoryTier {
         self.retry_at_ms
     }
 
-    /// Tries again what found no room on the disk, once some time has passed.
+    /// Tries again to write what is queued, if the task has waited for some time.
     pub fn retry(&mut self, now_ms: i64) {
-        if self.no_room.swap(false, Ordering::AcqRel) {
-            self.retry_at_ms = Some(now_ms.saturating_add(RETRY_MS));
-        } else if self.retry_at_ms.take_if(|at| *at <= now_ms).is_some() {
+        if self.retry_at_ms.take_if(|at| *at <= now_ms).is_some() && self.waits() {
             self.start();
         }
     }

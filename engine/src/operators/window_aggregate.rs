@@ -225,7 +225,8 @@ impl WindowAggregate {
             (Some(a), Some(b)) => a.min(b),
             (a, b) => a.or(b)?,
         };
-        let mut end = first;
+        // What is not listed begins anywhere.
+        let mut end = self.window.slice_end(first.saturating_sub(1));
         while end <= self.fired || self.has_fired(end) {
             end += self.window.slide;
         }

@@ -13,6 +13,7 @@ mod golden;
 mod harness;
 mod incremental;
 mod kill;
+mod large_state;
 mod operations;
 mod region;
 mod resources;
