@@ -155,7 +155,9 @@ fn a_restore_survives_bodies_that_break_off_and_wrong_bytes_but_not_a_corrupt_ob
     drop(backend);
     let meet = |times, kind| Fault { method: "GET".into(), path_contains: "/shared/".into(), times, kind };
     let without_local = || std::fs::remove_dir_all(fixture.directory.path().join("localState")).unwrap();
-    for (attempt, kind) in [FaultKind::PartialBody, FaultKind::CorruptBody, FaultKind::Status(503)].into_iter().enumerate() {
+    for (attempt, kind) in
+        [FaultKind::PartialBody, FaultKind::CorruptBody, FaultKind::Status(503)].into_iter().enumerate()
+    {
         without_local();
         fixture.server.inject(meet(1, kind));
         let restored = fixture.open(attempt as u32 + 1, 1, Some(&snapshot));

@@ -472,7 +472,12 @@ fn object_storage_that_lost_a_file_gives_a_clear_error() {
     damaged[100] ^= 1;
     fixture.stores.blocking().put(&object, damaged.into()).unwrap();
     let error = fixture.open(0, (0, 127), 1, std::slice::from_ref(&snapshot)).err().unwrap();
-    assert_eq!(error.to_string(), format!("'{object}' is not what the checkpoint says: its hash differs"));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "'{object}' is not what the checkpoint says: its hash differs; restore an earlier checkpoint or a savepoint"
+        )
+    );
     fixture.stores.blocking().delete(&object).unwrap();
     let error = fixture.open(0, (0, 127), 1, std::slice::from_ref(&snapshot)).err().unwrap();
     assert_eq!(error.to_string(), format!("cannot read '{object}': it does not exist"));

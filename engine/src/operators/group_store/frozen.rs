@@ -67,10 +67,12 @@ impl GroupStore {
     /// The same of about `groups` dirty groups, those of the chunks behind the last ones.
     pub fn freeze_some(&mut self, plan: &AggregatePlan, generation: u64, groups: usize) -> Option<FrozenGroups> {
         let chunks = self.groups_end().div_ceil(crate::aggregates::chunks::CHUNK);
-        if self.frozen_up_to >= chunks {
-            self.frozen_up_to = 0;
+        let mut start = self.frozen_up_to;
+        let dirty_behind = (start..chunks).any(|chunk| self.dirty.count_in(chunk) > 0);
+        if !dirty_behind {
+            start = 0;
         }
-        let start = self.frozen_up_to;
+        self.frozen_up_to = start;
         let mut dirty = 0;
         while self.frozen_up_to < chunks && dirty < groups {
             dirty += self.dirty.count_in(self.frozen_up_to);
