@@ -100,7 +100,7 @@ fn saved_operators(metadata: &v1::CheckpointMetadata) -> BTreeMap<&str, Saved<'_
                 entry.kind = &operator.operator_kind;
                 entry.has_state |= operator.lists.iter().any(|list| !list.elements.is_empty());
             }
-            for keyed in subtask.keyed.iter().filter(|keyed| !keyed.files.is_empty()) {
+            for keyed in subtask.keyed.iter().filter(|keyed| !keyed.files.is_empty() || !keyed.entries.is_empty()) {
                 for table in &keyed.tables {
                     let entry = saved.entry(&table.operator_uid).or_default();
                     entry.has_state = true;
