@@ -178,8 +178,8 @@ impl KeyedBackend {
         let (Some(rocks), Some(_)) = (&self.rocks, self.database.get()) else { return Ok(()) };
         match free_bytes(&self.directory) {
             Some(free) if free < rocks.disk_reserve() => Err(StateError::Storage(format!(
-                "no room on the disk of '{}': {free} bytes are free, of which {} stay in reserve; nothing was lost, and \
-                 state is written once there is room",
+                "cannot write state to '{}': No space left on device: {free} bytes are free, of which {} stay in \
+                 reserve; nothing is lost, and state is written once there is room",
                 self.directory.display(),
                 rocks.disk_reserve()
             ))),

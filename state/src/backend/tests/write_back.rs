@@ -53,7 +53,7 @@ fn without_room_on_the_disk_a_checkpoint_is_declined_and_nothing_is_lost() {
     fixture.rocks.reserve_on_disk(u64::MAX);
     let error = backend.snapshot(2, vec![puts((2, 2), table, 0..2)], &fixture.target(2)).unwrap_err();
     assert!(matches!(error, StateError::Storage(_)), "the task goes on: {error}");
-    assert!(error.to_string().contains("no room on the disk"), "{error}");
+    assert!(error.to_string().contains("No space left on device"), "{error}");
     assert!(backend.check().is_ok());
     let overwrites: FrozenCell = Box::new(move |writer| writer.put(&key(2, table, 1), b"later"));
     assert!(backend.snapshot(3, vec![overwrites], &fixture.target(3)).is_err());
