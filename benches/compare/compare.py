@@ -41,7 +41,7 @@ SETTINGS = {
     "table.local-time-zone": "UTC",
 }
 # Sizes of the TaskManager's process that the search for the smallest tries, in MB.
-MEMORY_SIZES = (3072, 2048, 1728, 1408, 1152, 1024, 896, 832, 768)
+MEMORY_SIZES = (768, 832, 896, 1024, 1152, 1408, 1728, 2048, 3072)
 
 
 @dataclasses.dataclass
@@ -232,7 +232,7 @@ class Compare:
             entry["check"], entry["checked"] = self.check(mode, query)
             self.save()
             if entry["check"] != "equal":
-                say(f"{mode} {query}: WRONG: {entry['check']}")
+                say(f"{mode} {query}: NOT EQUAL: {entry['check']}")
         if self.args.check_only or entry["check"] != "equal":
             return
         if "events" not in entry:
@@ -288,18 +288,21 @@ class Compare:
             return
         run = self.make_run("columns", query, entry["events"], entry["interval_ms"])
         best = max(r["flink"]["events_per_second"] for r in entry["rounds"])
-        smallest = None
-        for size in MEMORY_SIZES:
+        smallest, low, high = None, 0, len(MEMORY_SIZES)
+        while low < high:
+            middle = (low + high) // 2
+            size = MEMORY_SIZES[middle]
             say(f"memory of {query}: Flink with {size} MB")
             try:
                 result = self.execute(flink.Flink(f"{size}m"), run)
             except RuntimeError as error:
                 say(f"  does not run: {str(error).splitlines()[0]}")
-                break
+                result = {"events_per_second": 0}
             if result["events_per_second"] < 0.9 * best:
-                break
-            best = max(best, result["events_per_second"])
-            smallest = {"taskmanager_mb": size, "memory_bytes": result["memory_bytes"]}
+                low = middle + 1
+            else:
+                high = middle
+                smallest = {"taskmanager_mb": size, "memory_bytes": result["memory_bytes"]}
         self.state["memory"][query] = smallest
         self.save()
 

@@ -58,8 +58,9 @@ class Comparing(unittest.TestCase):
 
     def compare(self, ours, theirs, *arguments):
         command = ["compare.py", "--hurtig", "x", "--out", str(self.out), "--tables", "columns", *arguments]
+        flinks = theirs if callable(theirs) else lambda memory: theirs
         with mock.patch("sys.argv", command), mock.patch("compare.hurtig.Hurtig", return_value=ours), mock.patch(
-            "compare.flink.Flink", return_value=theirs
+            "compare.flink.Flink", side_effect=flinks
         ), mock.patch("compare.Compare.check_events"):
             try:
                 compare.main()
@@ -103,6 +104,21 @@ class Comparing(unittest.TestCase):
         [entry] = self.compare(ours, Fake("flink", 2e5), "--queries", "q0")
         self.assertFalse(entry["summary"]["counts"])
         self.assertIn("outside and reported time differ (hurtig)", entry["summary"]["why"])
+
+    def test_the_smallest_memory_keeps_nine_tenths_of_the_rate(self):
+        self.compare(Fake("hurtig", 1e6), Fake("flink", 2e5), "--queries", "q0")
+        tried = []
+
+        def with_memory(size="4g"):
+            engine = Fake("flink", 1.9e5 if int(size.rstrip("mg")) >= 1024 or size == "4g" else 1.7e5)
+            tried.append(size)
+            return engine
+
+        self.compare(Fake("hurtig", 1e6), with_memory, "--queries", "q0", "--memory")
+        memory = json.loads((self.out / "results.json").read_text())["memory"]["q0"]
+        self.assertEqual(memory["taskmanager_mb"], 1024)
+        self.assertLessEqual(len(tried), 6)
+        self.assertIn("1024 MB, peak 100 MB", (self.out / "results.md").read_text())
 
     def test_the_chart_is_well_formed(self):
         ours = Fake("hurtig", 3e5)
