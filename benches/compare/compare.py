@@ -13,6 +13,7 @@ import itertools
 import json
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -357,6 +358,8 @@ def say(line):
 
 
 if __name__ == "__main__":
+    # As an interrupt: engines that run are ended on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except KeyboardInterrupt:
