@@ -9,18 +9,20 @@ use arrow::datatypes::DataType;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::chunks::{ChunkedVec, FrozenChunks};
+use super::chunks::GroupBits;
 use super::columns::{ColumnReader, decode_column, put_bytes, take_array, take_sized};
 use super::grouped::wrong_partials;
+use super::sets::{Element, ElementSet, ElementWrites, FrozenSets, Sets};
 use super::{Accumulator, AggregateSpec, FilterScratch, FrozenAccumulator, Rows};
 use crate::error::Result;
 
 pub(super) fn create(spec: &AggregateSpec) -> Result<Box<dyn Accumulator>> {
-    let inner = super::create(&AggregateSpec { distinct: false, ..spec.clone() })?;
+    // One set of a call is kept element by element: this one, which has all that the function's has.
+    let inner = super::create(&AggregateSpec { distinct: false, keeps_elements: false, ..spec.clone() })?;
     Ok(Box::new(Distinct {
         inner,
         ty: spec.arguments[0].clone(),
-        values: ChunkedVec::default(),
+        values: Sets::new(spec.keeps_elements),
         scratch: FilterScratch::default(),
     }))
 }
@@ -78,6 +80,39 @@ impl ValueSet {
         all.sort_unstable_by_key(|(order, _, _)| *order);
         all.into_iter().map(|(_, value, count)| (value, count)).collect()
     }
+}
+
+impl ElementSet for ValueSet {
+    fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn get(&self, value: &[u8]) -> Option<Element> {
+        self.values.get(value).map(|seen| Element { count: seen.count, order: seen.order })
+    }
+
+    fn restore(&mut self, value: &[u8], element: Element) {
+        self.values.insert(value.into(), Seen { count: element.count, order: element.order });
+        self.bytes += value.len() + ENTRY_BYTES;
+    }
+
+    fn for_each(&self, f: &mut dyn FnMut(&[u8], Element)) {
+        for (value, seen) in &self.values {
+            f(value, Element { count: seen.count, order: seen.order });
+        }
+    }
+
+    fn next_order(&self) -> u64 {
+        self.next
+    }
+
+    fn set_next_order(&mut self, next: u64) {
+        self.next = next;
+    }
 
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&(self.values.len() as u32).to_le_bytes());
@@ -101,7 +136,7 @@ impl ValueSet {
 struct Distinct {
     inner: Box<dyn Accumulator>,
     ty: DataType,
-    values: ChunkedVec<Arc<ValueSet>>,
+    values: Sets<ValueSet>,
     scratch: FilterScratch,
 }
 
@@ -113,7 +148,6 @@ impl Accumulator for Distinct {
 
     fn update(&mut self, arguments: &[ArrayRef], rows: &Rows<'_>) -> Result<()> {
         let reader = ColumnReader::new(&arguments[0], true)?;
-        let mut sets = self.values.writer(rows.touched);
         let mut value = Vec::new();
         self.scratch.clear();
         rows.for_each(|row, group, sign| {
@@ -123,7 +157,7 @@ impl Accumulator for Distinct {
             if !null {
                 reader.encode(row, &mut value);
             }
-            let change = Arc::make_mut(sets.at(group)).add(&value, sign);
+            let change = self.values.change(group, &value, |set| set.add(&value, sign));
             if change != 0 {
                 self.scratch.push(row, group, change);
             }
@@ -143,12 +177,11 @@ impl Accumulator for Distinct {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        let mut sets = self.values.writer(rows.touched);
         let mut fresh = Vec::new();
         self.scratch.clear();
         for (group, other) in &others {
             for (value, count) in other.in_order() {
-                if Arc::make_mut(sets.at(*group)).add(value, count) > 0 {
+                if self.values.change(*group, value, |set| set.add(value, count)) > 0 {
                     self.scratch.push(fresh.len(), *group, 1);
                     fresh.push(value);
                 }
@@ -174,23 +207,35 @@ impl Accumulator for Distinct {
     }
 
     fn decode(&mut self, group: u32, input: &mut &[u8]) -> Result<()> {
-        *self.values.get_mut(group) = Arc::new(ValueSet::decode(input)?);
+        self.values.decode(group, input)?;
         self.inner.decode(group, input)
     }
 
+    fn wants_elements(&self, group: u32) -> bool {
+        self.values.wants_elements(group)
+    }
+
+    fn restore_element(&mut self, group: u32, value: &[u8], stored: &[u8]) -> Result<()> {
+        self.values.restore(group, value, stored)
+    }
+
     fn reset(&mut self, groups: &[u32]) {
-        for &group in groups {
-            *self.values.get_mut(group) = Arc::default();
-        }
+        self.values.reset(groups);
         self.inner.reset(groups);
     }
 
-    fn freeze(&self, chunks: &[usize]) -> Box<dyn FrozenAccumulator> {
-        Box::new(Frozen { values: self.values.freeze(chunks), inner: self.inner.freeze(chunks) })
+    fn forget(&mut self, groups: &[u32]) {
+        self.values.forget(groups);
+        self.inner.forget(groups);
+    }
+
+    fn freeze(&mut self, chunks: &[usize], puts: &GroupBits, deletes: &GroupBits) -> Box<dyn FrozenAccumulator> {
+        let values = self.values.freeze(chunks, puts, deletes);
+        Box::new(Frozen { values, inner: self.inner.freeze(chunks, puts, deletes) })
     }
 
     fn state_bytes(&self) -> usize {
-        size_of::<Arc<ValueSet>>() + self.inner.state_bytes()
+        Sets::<ValueSet>::state_bytes() + self.inner.state_bytes()
     }
 
     fn owns_heap(&self) -> bool {
@@ -198,19 +243,26 @@ impl Accumulator for Distinct {
     }
 
     fn heap_bytes(&self, groups: &[u32]) -> usize {
-        let sets: usize = groups.iter().map(|&g| self.values.get(g).bytes).sum();
-        sets + self.inner.heap_bytes(groups)
+        self.values.heap_bytes(groups) + self.inner.heap_bytes(groups)
     }
 }
 
 struct Frozen {
-    values: FrozenChunks<Arc<ValueSet>>,
+    values: FrozenSets<ValueSet>,
     inner: Box<dyn FrozenAccumulator>,
 }
 
 impl FrozenAccumulator for Frozen {
     fn encode(&self, index: usize, offset: usize, out: &mut Vec<u8>) {
-        self.values.get(index, offset).encode(out);
+        self.values.encode(index, offset, out);
         self.inner.encode(index, offset, out);
+    }
+
+    fn is_large(&self, index: usize, offset: usize) -> bool {
+        self.values.is_large(index, offset)
+    }
+
+    fn elements(&self, group: u32) -> Option<&ElementWrites> {
+        self.values.elements(group)
     }
 }

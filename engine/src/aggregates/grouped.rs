@@ -3,7 +3,7 @@
 use arrow::array::{ArrayRef, AsArray, BinaryBuilder};
 use std::sync::Arc;
 
-use super::chunks::{ChunkedVec, FrozenChunks, Writer};
+use super::chunks::{ChunkedVec, FrozenChunks, GroupBits, Writer};
 use super::{Accumulator, FrozenAccumulator, Rows};
 use crate::error::{EngineError, Result};
 
@@ -112,7 +112,7 @@ impl<F: Function> Accumulator for Grouped<F> {
         }
     }
 
-    fn freeze(&self, chunks: &[usize]) -> Box<dyn FrozenAccumulator> {
+    fn freeze(&mut self, chunks: &[usize], _puts: &GroupBits, _deletes: &GroupBits) -> Box<dyn FrozenAccumulator> {
         Box::new(Frozen { function: self.function.clone(), states: self.states.freeze(chunks) })
     }
 

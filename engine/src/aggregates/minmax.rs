@@ -1,7 +1,6 @@
-//! MIN and MAX. Over append-only input the state is the value; where rows can be taken back it is
-//! every value with its count, ordered.
+//! MIN and MAX. Over append-only input the state is the value; where rows can be taken back see
+//! `counted`.
 
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use super::columns::{
     ColumnReader, Representation, decimal_array, decimal_values, decode_column, float_array, float_values, int_array,
     int_values, put_bytes, take_array, take_sized,
 };
+use super::counted::{Counted, Outcome};
 use super::grouped::{Function, Grouped, wrong_partials};
 use super::{Accumulator, AggregateSpec, Rows};
 use crate::error::{EngineError, Result};
@@ -27,7 +27,7 @@ pub(super) fn create(spec: &AggregateSpec) -> Result<Box<dyn Accumulator>> {
         return Err(EngineError::Validation(format!("{} does not take values of type {ty}", spec.function.name())));
     }
     if spec.retracts {
-        return Ok(Grouped::boxed(Counted { max, ty }, true));
+        return Ok(Counted::boxed(ty, Outcome::Extreme { max }, spec.keeps_elements));
     }
     Ok(match representation {
         Representation::Int => Grouped::boxed(Extreme::<i64> { max, ty, number: PhantomData }, false),
@@ -224,115 +224,5 @@ impl Function for ExtremeBytes {
 
     fn heap_bytes(&self, state: &Self::State) -> usize {
         state.as_ref().map_or(0, |v| v.len())
-    }
-}
-
-/// What a value of a set weighs beside its bytes: its node's share, its box.
-const ENTRY_BYTES: usize = 48;
-
-/// Values (encoded, so ordered) with their counts. Below zero: taken back before they came.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ValueCounts {
-    counts: BTreeMap<Box<[u8]>, i64>,
-    bytes: usize,
-}
-
-impl ValueCounts {
-    /// Adds `change` appearances of a value.
-    pub(super) fn add(&mut self, value: &[u8], change: i64) {
-        match self.counts.get_mut(value) {
-            Some(count) => {
-                *count += change;
-                if *count == 0 {
-                    self.counts.remove(value);
-                    self.bytes -= value.len() + ENTRY_BYTES;
-                }
-            }
-            None => {
-                self.counts.insert(value.into(), change);
-                self.bytes += value.len() + ENTRY_BYTES;
-            }
-        }
-    }
-
-    /// Adds another set's appearances.
-    pub(super) fn add_all(&mut self, other: &ValueCounts) {
-        other.counts.iter().for_each(|(value, count)| self.add(value, *count));
-    }
-
-    /// The values that are there, in order, with their counts.
-    pub(super) fn present(&self) -> impl DoubleEndedIterator<Item = (&[u8], i64)> {
-        self.counts.iter().filter(|(_, count)| **count > 0).map(|(value, count)| (value.as_ref(), *count))
-    }
-
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&(self.counts.len() as u32).to_le_bytes());
-        for (value, count) in &self.counts {
-            put_bytes(value, out);
-            out.extend_from_slice(&count.to_le_bytes());
-        }
-    }
-
-    pub(super) fn decode(input: &mut &[u8]) -> Result<ValueCounts> {
-        let length = u32::from_le_bytes(take_array(input)?);
-        let mut counts = ValueCounts::default();
-        for _ in 0..length {
-            let value = take_sized(input)?;
-            counts.add(value, i64::from_le_bytes(take_array(input)?));
-        }
-        Ok(counts)
-    }
-
-    /// Approximate memory.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-}
-
-/// MIN or MAX where rows can be taken back.
-#[derive(Clone)]
-struct Counted {
-    max: bool,
-    ty: DataType,
-}
-
-impl Function for Counted {
-    type State = Arc<ValueCounts>;
-
-    fn update(&self, states: &mut Writer<'_, Self::State>, arguments: &[ArrayRef], rows: &Rows<'_>) -> Result<()> {
-        let reader = ColumnReader::new(&arguments[0], false)?;
-        let mut value = Vec::new();
-        rows.for_each(|row, group, sign| {
-            if !reader.is_null(row) {
-                value.clear();
-                reader.encode(row, &mut value);
-                Arc::make_mut(states.at(group)).add(&value, sign);
-            }
-        });
-        Ok(())
-    }
-
-    fn evaluate(&self, states: &ChunkedVec<Self::State>, groups: &[u32]) -> Result<ArrayRef> {
-        let extremes = groups.iter().map(|&g| {
-            let mut present = states.get(g).present().map(|(value, _)| value);
-            if self.max { present.next_back() } else { present.next() }
-        });
-        decode_column(extremes, &self.ty)
-    }
-
-    fn encode(&self, state: &Self::State, out: &mut Vec<u8>) {
-        state.encode(out);
-    }
-
-    fn decode(&self, input: &mut &[u8]) -> Result<Self::State> {
-        Ok(Arc::new(ValueCounts::decode(input)?))
-    }
-
-    fn combine(&self, state: &mut Self::State, later: Self::State) {
-        Arc::make_mut(state).add_all(&later);
-    }
-
-    fn heap_bytes(&self, state: &Self::State) -> usize {
-        state.bytes()
     }
 }

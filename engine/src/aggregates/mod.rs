@@ -11,17 +11,21 @@
 //! | --- | --- |
 //! | `numeric` | COUNT, SUM, AVG, STDDEV, VAR |
 //! | `minmax` | MIN, MAX |
-//! | `ordered` | FIRST_VALUE, LAST_VALUE, LISTAGG, COLLECT, ARRAY_AGG |
+//! | `ordered` | FIRST_VALUE, LAST_VALUE, LISTAGG, ARRAY_AGG |
+//! | `counted` | COLLECT, MIN and MAX where rows can be taken back |
 //! | `distinct` | DISTINCT of any of them |
+//! | `sets` | sets of values, large ones kept element by element |
 //! | [`columns`] | uniform access to columns, values as bytes |
 
 pub mod chunks;
 pub mod columns;
+mod counted;
 mod distinct;
 mod grouped;
 mod minmax;
 mod numeric;
 mod ordered;
+mod sets;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +36,8 @@ use hurtig_graph::{DataType, RowSchema};
 use hurtig_proto::v1;
 
 use crate::error::{EngineError, Result};
-use chunks::Touched;
+use chunks::{GroupBits, Touched};
+pub use sets::ElementWrites;
 
 /// Rows of a batch with their groups.
 #[derive(Clone, Copy)]
@@ -79,10 +84,22 @@ pub trait Accumulator: Send {
     fn partial(&self, groups: &[u32]) -> Result<Vec<ArrayRef>>;
     /// Sets the state of `group` to what a [`FrozenAccumulator`] wrote, and reads it off `input`.
     fn decode(&mut self, group: u32, input: &mut &[u8]) -> Result<()>;
+    /// Whether the state just decoded is one of a large set, whose elements come by
+    /// [`Accumulator::restore_element`].
+    fn wants_elements(&self, _group: u32) -> bool {
+        false
+    }
+    /// Adds an element that a [`FrozenAccumulator`] gave to be written.
+    fn restore_element(&mut self, _group: u32, _value: &[u8], _stored: &[u8]) -> Result<()> {
+        Ok(())
+    }
     /// Makes `groups` empty.
     fn reset(&mut self, groups: &[u32]);
-    /// The states of the chunks of these numbers, by reference.
-    fn freeze(&self, chunks: &[usize]) -> Box<dyn FrozenAccumulator>;
+    /// The numbers of `groups`, which are empty, will be given to others.
+    fn forget(&mut self, _groups: &[u32]) {}
+    /// The states of the chunks of these numbers, by reference. Of them `puts` are to be written and
+    /// `deletes` to be deleted.
+    fn freeze(&mut self, chunks: &[usize], puts: &GroupBits, deletes: &GroupBits) -> Box<dyn FrozenAccumulator>;
     /// Bytes of each group's state, without what it owns beside.
     fn state_bytes(&self) -> usize;
     /// Whether states own memory beside themselves.
@@ -100,6 +117,14 @@ pub trait Accumulator: Send {
 pub trait FrozenAccumulator: Send {
     /// Appends the state at `offset` of the `index`-th chunk frozen.
     fn encode(&self, index: usize, offset: usize, out: &mut Vec<u8>);
+    /// Whether that state is one of a large set, whose elements are written beside.
+    fn is_large(&self, _index: usize, _offset: usize) -> bool {
+        false
+    }
+    /// What is to be written of the elements of a group's large set.
+    fn elements(&self, _group: u32) -> Option<&ElementWrites> {
+        None
+    }
 }
 
 /// What an aggregate call computes, without its place in a batch.
@@ -117,6 +142,8 @@ pub struct AggregateSpec {
     pub parameters: Vec<String>,
     /// Rows may be taken back.
     pub retracts: bool,
+    /// Large sets are kept element by element in the database.
+    pub keeps_elements: bool,
 }
 
 /// Makes an accumulator without groups.
@@ -195,6 +222,7 @@ impl BoundCall {
             distinct: call.distinct,
             parameters: call.parameters.clone(),
             retracts,
+            keeps_elements: false,
         };
         create(&spec)?;
         let types: Vec<String> = arguments.iter().map(|t| t.logical.to_string()).collect();

@@ -1,19 +1,19 @@
-//! Functions whose state is the values themselves: FIRST_VALUE, LAST_VALUE, LISTAGG, ARRAY_AGG in
-//! order of arrival, COLLECT as a multiset.
+//! Functions whose state is the values themselves, in order of arrival: FIRST_VALUE, LAST_VALUE, LISTAGG,
+//! ARRAY_AGG.
 //!
 //! Taking a row back removes the oldest equal value and keeps the order of the others, as in Flink.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, ListArray, MapArray, StringBuilder, StructArray};
+use arrow::array::{ArrayRef, ListArray, StringBuilder};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::DataType;
 use hurtig_graph::aggregates::AggregateFunction;
 
 use super::chunks::{ChunkedVec, Writer};
 use super::columns::{ColumnReader, decode_column, put_bytes, take_array, take_sized};
+use super::counted::{Counted, Outcome};
 use super::grouped::{Function, Grouped};
-use super::minmax::ValueCounts;
 use super::{Accumulator, AggregateSpec, Rows};
 use crate::error::{EngineError, Result};
 
@@ -35,7 +35,7 @@ pub(super) fn create(spec: &AggregateSpec) -> Result<Box<dyn Accumulator>> {
             let ignore_nulls = spec.parameters.iter().any(|p| p.eq_ignore_ascii_case("IGNORE NULLS"));
             Grouped::boxed(List { shape: Shape::Array { ignore_nulls }, ty, result }, true)
         }
-        AggregateFunction::Collect => Grouped::boxed(Collect { ty, result }, true),
+        AggregateFunction::Collect => Counted::boxed(ty, Outcome::Multiset(result), spec.keeps_elements),
         other => {
             return Err(EngineError::Internal(format!("{} is not a function over lists", other.name())));
         }
@@ -222,60 +222,5 @@ impl Function for List {
     fn heap_bytes(&self, state: &Self::State) -> usize {
         // Values of a list are taken to be as long as its first.
         state.len() * (32 + state.first().and_then(Option::as_ref).map_or(0, |v| v.len()))
-    }
-}
-
-/// COLLECT: values with their counts.
-#[derive(Clone)]
-struct Collect {
-    ty: DataType,
-    result: DataType,
-}
-
-impl Function for Collect {
-    type State = Arc<ValueCounts>;
-
-    fn update(&self, states: &mut Writer<'_, Self::State>, arguments: &[ArrayRef], rows: &Rows<'_>) -> Result<()> {
-        let reader = ColumnReader::new(&arguments[0], false)?;
-        let mut value = Vec::new();
-        rows.for_each(|row, group, sign| {
-            if !reader.is_null(row) {
-                value.clear();
-                reader.encode(row, &mut value);
-                Arc::make_mut(states.at(group)).add(&value, sign);
-            }
-        });
-        Ok(())
-    }
-
-    fn evaluate(&self, states: &ChunkedVec<Self::State>, groups: &[u32]) -> Result<ArrayRef> {
-        let DataType::Map(entry, ordered) = &self.result else {
-            return Err(EngineError::Internal("the result of COLLECT is not a multiset".into()));
-        };
-        let DataType::Struct(fields) = entry.data_type() else {
-            return Err(EngineError::Internal("the entries of a multiset are not rows".into()));
-        };
-        let present = |g: &u32| states.get(*g).present();
-        let keys = decode_column(groups.iter().flat_map(present).map(|(value, _)| Some(value)), &self.ty)?;
-        let counts: Int32Array = groups.iter().flat_map(present).map(|(_, count)| Some(count as i32)).collect();
-        let offsets = OffsetBuffer::from_lengths(groups.iter().map(|g| present(g).count()));
-        let entries = StructArray::try_new(fields.clone(), vec![keys, Arc::new(counts)], None)?;
-        Ok(Arc::new(MapArray::try_new(Arc::clone(entry), offsets, entries, None, *ordered)?))
-    }
-
-    fn encode(&self, state: &Self::State, out: &mut Vec<u8>) {
-        state.encode(out);
-    }
-
-    fn decode(&self, input: &mut &[u8]) -> Result<Self::State> {
-        Ok(Arc::new(ValueCounts::decode(input)?))
-    }
-
-    fn combine(&self, state: &mut Self::State, later: Self::State) {
-        Arc::make_mut(state).add_all(&later);
-    }
-
-    fn heap_bytes(&self, state: &Self::State) -> usize {
-        state.bytes()
     }
 }

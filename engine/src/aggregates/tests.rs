@@ -203,7 +203,9 @@ fn frozen_states_come_back_and_later_rows_do_not_reach_them() {
             let mut live = new();
             add(live.as_mut(), ty, 1500, &EARLIER);
             let expected = text(live.evaluate(&[1500, 0]).unwrap());
-            let frozen = live.freeze(&[1]);
+            let mut puts = GroupBits::default();
+            puts.insert(1500);
+            let frozen = live.freeze(&[1], &puts, &GroupBits::default());
             add(live.as_mut(), ty, 1500, &LATER);
             let mut bytes = Vec::new();
             frozen.encode(0, 1500 - 1024, &mut bytes);

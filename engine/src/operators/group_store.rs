@@ -12,6 +12,7 @@
 
 pub mod evict;
 pub mod frozen;
+pub mod load;
 pub mod plan;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -22,7 +23,7 @@ pub use self::plan::AggregatePlan;
 use super::keys::{BatchKeys, KeyTable};
 use crate::aggregates::chunks::{ChunkedVec, GroupBits, Touched};
 use crate::aggregates::columns::take_array;
-use crate::aggregates::{Accumulator, FilterScratch, Rows, create};
+use crate::aggregates::{Accumulator, AggregateSpec, BoundCall, FilterScratch, Rows, create};
 use crate::error::{EngineError, Result};
 
 const VALUE_FORMAT: u8 = 1;
@@ -31,6 +32,10 @@ const HAS_TIME: u8 = 2;
 
 /// Version of what accumulators write.
 pub const VALUE_SCHEMA: u16 = 1;
+/// The same of a group with a large set, whose elements are entries behind its own.
+const VALUE_SCHEMA_LARGE: u16 = 2;
+/// Calls with more than this number keep no elements: they are told apart by a byte.
+const MOST_CALLS: usize = 250;
 
 /// Whether a value of the database that remembers its last change is older than `ttl_ms`.
 pub fn has_expired(value: &[u8], now_ms: i64, ttl_ms: i64) -> bool {
@@ -77,7 +82,10 @@ impl GroupStore {
     /// Without groups.
     pub fn new(plan: &AggregatePlan, capacity: usize) -> Result<GroupStore> {
         let keys = plan.keys.table(capacity);
-        let accumulators: Vec<_> = plan.calls.iter().map(|c| create(&c.spec)).collect::<Result<_>>()?;
+        // What expires in the database goes by its own entry: elements must not stay behind.
+        let keeps_elements = !plan.timed && plan.calls.len() <= MOST_CALLS;
+        let spec = |c: &BoundCall| AggregateSpec { keeps_elements, ..c.spec.clone() };
+        let accumulators: Vec<_> = plan.calls.iter().map(|c| create(&spec(c))).collect::<Result<_>>()?;
         let states: usize = accumulators.iter().map(|a| a.state_bytes()).sum();
         let numbers = usize::from(plan.retracts) + usize::from(plan.timed);
         Ok(GroupStore {
@@ -289,6 +297,7 @@ impl GroupStore {
         }
         self.reset(plan, groups);
         self.heap_bytes = self.heap_bytes.saturating_sub(self.heap_of(groups));
+        self.accumulators.iter_mut().for_each(|a| a.forget(groups));
         for &group in groups {
             self.present.remove(group);
             self.dirty.remove(group);
@@ -328,37 +337,5 @@ impl GroupStore {
     /// The groups of `keys`; `None` where a key is unknown.
     pub fn find(&self, keys: &BatchKeys, rows: usize) -> Vec<Option<u32>> {
         self.keys.find(keys, rows)
-    }
-
-    /// Sets a group to what the database has of it.
-    pub fn load(&mut self, plan: &AggregatePlan, group: u32, value: &[u8]) -> Result<()> {
-        let mut input = value;
-        let [format, flags, s0, s1] = take_array(&mut input)?;
-        let schema = u16::from_le_bytes([s0, s1]);
-        if format != VALUE_FORMAT || schema != VALUE_SCHEMA {
-            return Err(EngineError::Internal(format!(
-                "state of an aggregate has format {format} and schema {schema}, which this version cannot read"
-            )));
-        }
-        if flags & HAS_ROWS != 0 {
-            let rows = i64::from_le_bytes(take_array(&mut input)?);
-            if plan.retracts {
-                *self.rows.get_mut(group) = rows;
-            }
-        }
-        if flags & HAS_TIME != 0 {
-            let changed = i64::from_le_bytes(take_array(&mut input)?);
-            if plan.timed {
-                *self.changed.get_mut(group) = changed;
-            }
-        }
-        self.heap_bytes = self.heap_bytes.saturating_sub(self.heap_of(&[group]));
-        for accumulator in &mut self.accumulators {
-            accumulator.decode(group, &mut input)?;
-        }
-        self.heap_bytes += self.heap_of(&[group]);
-        self.present.insert(group);
-        self.stored.insert(group);
-        Ok(())
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use hurtig_state::backend::{CellDeclaration, KeyedBackend};
 use hurtig_state::encoding::{put_prefix, put_time, read_prefix, read_time, table_bounds};
 
+use super::group_store::load::{StoredGroup, stored_groups};
 use super::group_store::{AggregatePlan, CellAddress, GroupStore};
 use crate::error::Result;
 
@@ -173,8 +174,8 @@ impl WindowState {
         }
         self.for_each_page(key_group, slice, |page| {
             let mut encoded = Vec::with_capacity(page.len());
-            for (key, _) in page {
-                encoded.push(read_time(read_prefix(key)?.2)?.1);
+            for stored in page {
+                encoded.push(read_time(read_prefix(&stored.key)?.2)?.1);
             }
             let keys = plan.keys.from_encoded(encoded.into_iter())?;
             let known = match memory {
@@ -185,9 +186,9 @@ impl WindowState {
             let (mut groups, mut created) = (Vec::new(), Vec::new());
             read.intern(plan, &keys, page.len(), None, &mut groups, &mut created);
             let mut missing = Vec::with_capacity(page.len());
-            for ((&group, (_, value)), known) in groups.iter().zip(page).zip(known) {
+            for ((&group, stored), known) in groups.iter().zip(page).zip(known) {
                 if known.is_none() {
-                    read.load(plan, group, value)?;
+                    read.load(plan, group, stored)?;
                     missing.push(group);
                 }
             }
@@ -202,12 +203,7 @@ impl WindowState {
         }
         let columns = store.key_columns(plan, created)?;
         let keys = self.address.database_keys(&columns, created.len(), Some(slice))?;
-        for (&group, value) in created.iter().zip(self.backend.multi_get(&keys)?) {
-            if let Some(value) = value {
-                store.load(plan, group, &value)?;
-            }
-        }
-        Ok(())
+        store.load_keys(plan, &self.backend, created, &keys)
     }
 
     /// Reads all slices up to `end` into memory.
@@ -266,25 +262,17 @@ impl WindowState {
         self.for_each_page(key_group, slice, |page| add_entries(plan, slices, slice, page))
     }
 
-    fn for_each_page(
-        &self,
-        key_group: u32,
-        slice: i64,
-        mut f: impl FnMut(&[(Vec<u8>, Vec<u8>)]) -> Result<()>,
-    ) -> Result<()> {
+    fn for_each_page(&self, key_group: u32, slice: i64, mut f: impl FnMut(&[StoredGroup]) -> Result<()>) -> Result<()> {
         let mut start = self.address.slice_key(key_group, slice);
         let stop = self.address.slice_key(key_group, slice + 1);
         loop {
-            let page = self.backend.scan(&start, &stop, SCAN_PAGE)?;
+            let (page, next) = stored_groups(&self.backend, &start, &stop, SCAN_PAGE)?;
             if !page.is_empty() {
                 f(&page)?;
             }
-            match page.last() {
-                Some((last, _)) if page.len() == SCAN_PAGE => {
-                    start.clone_from(last);
-                    start.push(0);
-                }
-                _ => return Ok(()),
+            match next {
+                Some(next) => start = next,
+                None => return Ok(()),
             }
         }
     }
@@ -295,24 +283,24 @@ fn add_entries(
     plan: &AggregatePlan,
     slices: &mut BTreeMap<i64, GroupStore>,
     slice: i64,
-    entries: &[(Vec<u8>, Vec<u8>)],
+    entries: &[StoredGroup],
 ) -> Result<()> {
     let store = match slices.entry(slice) {
         Entry::Occupied(entry) => entry.into_mut(),
         Entry::Vacant(entry) => entry.insert(GroupStore::new(plan, entries.len())?),
     };
     let mut keys = Vec::with_capacity(entries.len());
-    for (key, _) in entries {
-        keys.push(read_time(read_prefix(key)?.2)?.1);
+    for stored in entries {
+        keys.push(read_time(read_prefix(&stored.key)?.2)?.1);
     }
     let keys = plan.keys.from_encoded(keys.into_iter())?;
     let (mut groups, mut created) = (Vec::new(), Vec::new());
     store.intern(plan, &keys, entries.len(), None, &mut groups, &mut created);
-    for (&group, (_, value)) in groups.iter().zip(entries) {
+    for (&group, stored) in groups.iter().zip(entries) {
         if store.is_present(group) {
             store.mark_stored(group);
         } else {
-            store.load(plan, group, value)?;
+            store.load(plan, group, stored)?;
         }
     }
     Ok(())

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::operator::OperatorContext;
 use crate::operators::group_store::CellAddress;
 use crate::operators::group_store::frozen::write_frozen;
+use crate::operators::group_store::load::stored_groups;
 use crate::operators::memory_tier::MemoryTier;
 
 /// Entries that are loaded at once in the background.
@@ -118,12 +119,7 @@ impl GroupAggregate {
             }
             keys = lookup;
         }
-        for (group, value) in unknown.into_iter().zip(state.backend.multi_get(&keys)?) {
-            if let Some(value) = value {
-                self.store.load(&self.plan, group, &value)?;
-            }
-        }
-        Ok(())
+        self.store.load_keys(&self.plan, &state.backend, &unknown, &keys)
     }
 
     /// Tells the slot's memory what the keys take, and gives back what is asked for.
@@ -199,27 +195,24 @@ impl GroupAggregate {
             return Ok(());
         }
         let end = table_bounds(loading.key_group, state.address.table).1;
-        let page = state.backend.scan(&loading.from, &end, PAGE)?;
+        let (page, next) = stored_groups(&state.backend, &loading.from, &end, PAGE)?;
         let mut encoded = Vec::with_capacity(page.len());
-        for (key, _) in &page {
-            encoded.push(read_prefix(key)?.2);
+        for stored in &page {
+            encoded.push(read_prefix(&stored.key)?.2);
         }
         let keys = self.plan.keys.from_encoded(encoded.into_iter())?;
         let (mut groups, mut created) = (Vec::new(), Vec::new());
         self.store.intern(&self.plan, &keys, page.len(), None, &mut groups, &mut created);
         created.sort_unstable();
-        for (&group, (_, value)) in groups.iter().zip(&page) {
+        for (&group, stored) in groups.iter().zip(&page) {
             // What memory had before is newer.
             if created.binary_search(&group).is_ok() {
-                self.store.load(&self.plan, group, value)?;
+                self.store.load(&self.plan, group, stored)?;
             }
         }
-        match page.last() {
-            Some((last, _)) if page.len() == PAGE => {
-                loading.from.clone_from(last);
-                loading.from.push(0);
-            }
-            _ => {
+        match next {
+            Some(next) => loading.from = next,
+            None => {
                 state.set_complete(loading.key_group, true);
                 loading.key_group += 1;
                 loading.from = table_bounds(loading.key_group, state.address.table).0;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+mod sets;
 mod spill;
 
 use super::*;

@@ -10,7 +10,7 @@ use hurtig_state::backend::{StateWriter, TableId};
 use hurtig_state::encoding::{KeyEncoder, put_prefix, put_time};
 use hurtig_state::hash::hash_columns_into;
 
-use super::{AggregatePlan, GroupStore, HAS_ROWS, HAS_TIME, VALUE_FORMAT, VALUE_SCHEMA};
+use super::{AggregatePlan, GroupStore, HAS_ROWS, HAS_TIME, VALUE_FORMAT, VALUE_SCHEMA, VALUE_SCHEMA_LARGE};
 use crate::aggregates::FrozenAccumulator;
 use crate::aggregates::chunks::{ChunkedVec, FrozenChunks, GroupBits, chunk_of, offset_of};
 use crate::error::Result;
@@ -96,7 +96,7 @@ impl GroupStore {
         let optional = |values: &ChunkedVec<i64>, on: bool| on.then(|| values.freeze(&chunks));
         Some(FrozenGroups {
             keys: self.keys.freeze(&chunks),
-            accumulators: self.accumulators.iter().map(|a| a.freeze(&chunks)).collect(),
+            accumulators: self.accumulators.iter_mut().map(|a| a.freeze(&chunks, &puts, &deletes)).collect(),
             rows: optional(&self.rows, plan.retracts),
             changed: optional(&self.changed, plan.timed),
             puts,
@@ -141,6 +141,7 @@ pub fn write_frozen(
                 groups.value(groups.locate(group), &mut value);
                 writer.put(&key, &value)?;
             }
+            groups.write_elements(group, &key, writer)?;
         }
     }
     Ok(())
@@ -188,6 +189,31 @@ impl FrozenGroups {
         Ok(keys)
     }
 
+    /// Writes what has changed of large sets, behind the group's own entry: `[key][call u8][element]`.
+    fn write_elements(&self, group: u32, key: &[u8], writer: &mut dyn StateWriter) -> hurtig_state::error::Result<()> {
+        let mut element = Vec::new();
+        for (call, writes) in self.accumulators.iter().enumerate() {
+            let Some(writes) = writes.elements(group) else { continue };
+            element.clear();
+            element.extend_from_slice(key);
+            element.push(call as u8);
+            let prefix = element.len();
+            if writes.clear {
+                let end = [key, &[call as u8 + 1]].concat();
+                writer.delete_range(&element, &end)?;
+            }
+            for (value, stored) in &writes.changes {
+                element.truncate(prefix);
+                element.extend_from_slice(value);
+                match stored {
+                    Some(stored) => writer.put(&element, stored)?,
+                    None => writer.delete(&element)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Where a group is in the frozen chunks.
     fn locate(&self, group: u32) -> FrozenGroup {
         FrozenGroup { index: self.places[chunk_of(group)] as usize, offset: offset_of(group), group }
@@ -195,7 +221,8 @@ impl FrozenGroups {
 
     fn value(&self, group: FrozenGroup, value: &mut Vec<u8>) {
         let flags = u8::from(self.rows.is_some()) * HAS_ROWS + u8::from(self.changed.is_some()) * HAS_TIME;
-        let [s0, s1] = VALUE_SCHEMA.to_le_bytes();
+        let large = self.accumulators.iter().any(|a| a.is_large(group.index, group.offset));
+        let [s0, s1] = if large { VALUE_SCHEMA_LARGE } else { VALUE_SCHEMA }.to_le_bytes();
         value.extend_from_slice(&[VALUE_FORMAT, flags, s0, s1]);
         for numbers in [&self.rows, &self.changed].into_iter().flatten() {
             value.extend_from_slice(&numbers.get(group.index, group.offset).to_le_bytes());
