@@ -200,6 +200,14 @@ impl Accumulator for Counted {
         self.sets.restore(group, value, stored)
     }
 
+    fn has_stored_elements(&self, group: u32) -> bool {
+        self.sets.is_in_database(group)
+    }
+
+    fn note_stored_elements(&mut self, group: u32) {
+        self.sets.note_in_database(group);
+    }
+
     fn reset(&mut self, groups: &[u32]) {
         self.sets.reset(groups);
     }

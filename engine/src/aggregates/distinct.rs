@@ -219,6 +219,14 @@ impl Accumulator for Distinct {
         self.values.restore(group, value, stored)
     }
 
+    fn has_stored_elements(&self, group: u32) -> bool {
+        self.values.is_in_database(group)
+    }
+
+    fn note_stored_elements(&mut self, group: u32) {
+        self.values.note_in_database(group);
+    }
+
     fn reset(&mut self, groups: &[u32]) {
         self.values.reset(groups);
         self.inner.reset(groups);

@@ -93,6 +93,12 @@ pub trait Accumulator: Send {
     fn restore_element(&mut self, _group: u32, _value: &[u8], _stored: &[u8]) -> Result<()> {
         Ok(())
     }
+    /// Whether the database has elements of the group's set.
+    fn has_stored_elements(&self, _group: u32) -> bool {
+        false
+    }
+    /// The database has elements of the group's set, which came here by [`Accumulator::merge`].
+    fn note_stored_elements(&mut self, _group: u32) {}
     /// Makes `groups` empty.
     fn reset(&mut self, groups: &[u32]);
     /// The numbers of `groups`, which are empty, will be given to others.

@@ -228,6 +228,14 @@ impl<E: ElementSet> Sets<E> {
         matches!(self.states.get(group), State::Large(_))
     }
 
+    pub(super) fn is_in_database(&self, group: u32) -> bool {
+        self.in_database.contains(group)
+    }
+
+    pub(super) fn note_in_database(&mut self, group: u32) {
+        self.in_database.insert(group);
+    }
+
     /// An element of a large set, as the database has it.
     pub(super) fn restore(&mut self, group: u32, value: &[u8], stored: &[u8]) -> Result<()> {
         let Some(large) = self.large.get_mut(&group) else { return Ok(()) };

@@ -163,6 +163,11 @@ impl GroupStore {
                 if !self.dirty.contains(old) {
                     smaller.dirty.remove(new);
                 }
+                for (smaller, larger) in smaller.accumulators.iter_mut().zip(&self.accumulators) {
+                    if larger.has_stored_elements(old) {
+                        smaller.note_stored_elements(new);
+                    }
+                }
                 if plan.timed {
                     *smaller.changed.get_mut(new) = *self.changed.get(old);
                 }
@@ -174,6 +179,11 @@ impl GroupStore {
         smaller.intern(plan, &keys, absent.len(), None, &mut groups, &mut created);
         for (&old, &new) in absent.iter().zip(&groups) {
             smaller.dirty.insert(new);
+            for (smaller, larger) in smaller.accumulators.iter_mut().zip(&self.accumulators) {
+                if larger.has_stored_elements(old) {
+                    smaller.note_stored_elements(new);
+                }
+            }
             if self.stored.contains(old) {
                 smaller.stored.insert(new);
             }
