@@ -11,8 +11,8 @@ use hurtig_graph::aggregates::AggregateFunction;
 
 use super::chunks::{ChunkedVec, Writer};
 use super::columns::{
-    ColumnReader, Representation, decimal_array, decimal_values, decode_column, float_array, float_values, int_array,
-    int_values, put_bytes, take_array, take_sized,
+    ColumnReader, Representation, decimal_array, decimal_values, float_array, float_values, int_array, int_values,
+    put_bytes, take_array, take_sized,
 };
 use super::counted::{Counted, Outcome};
 use super::grouped::{Function, Grouped, wrong_partials};

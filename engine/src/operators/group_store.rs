@@ -22,9 +22,8 @@ pub use self::frozen::{CellAddress, FrozenGroups};
 pub use self::plan::AggregatePlan;
 use super::keys::{BatchKeys, KeyTable};
 use crate::aggregates::chunks::{ChunkedVec, GroupBits, Touched};
-use crate::aggregates::columns::take_array;
 use crate::aggregates::{Accumulator, AggregateSpec, BoundCall, FilterScratch, Rows, create};
-use crate::error::{EngineError, Result};
+use crate::error::Result;
 
 const VALUE_FORMAT: u8 = 1;
 const HAS_ROWS: u8 = 1;

@@ -199,7 +199,7 @@ impl FrozenGroups {
             element.push(call as u8);
             let prefix = element.len();
             if writes.clear {
-                let end = [key, &[call as u8 + 1]].concat();
+                let end = [key, &[call as u8 + 1][..]].concat();
                 writer.delete_range(&element, &end)?;
             }
             for (value, stored) in &writes.changes {
