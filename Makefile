@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/hurtig/target
 HURTIG := $(CARGO_TARGET_DIR)/debug/hurtig
 PREFIX ?= $(HOME)/.local
 
-.PHONY: notices help setup build run test lint test-conformance test-chaos example-python example-embed install dist bench bench-compare bench-check bench-flink clean
+.PHONY: notices help setup build run test lint test-conformance test-chaos test-simulation example-python example-embed install dist bench bench-compare bench-check bench-flink clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ test: setup ## Run every test
 lint: setup ## Formatting and clippy, warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+test-simulation: setup ## The control plane under 20,000 seeds of failures
+	HURTIG_SIMULATION_SEEDS=20000 cargo test -p hurtig-scheduler --lib -- simulator --nocapture
 
 test-conformance: build ## Only the comparison with Flink's answers, if the suite is there
 	@scripts/conformance.sh

@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "hurtig/v1/state.proto",
         "hurtig/internal/v1/cluster.proto",
         "hurtig/internal/v1/exchange.proto",
+        "hurtig/internal/v1/ha.proto",
     ];
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(files, ["proto"])?;

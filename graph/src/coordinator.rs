@@ -78,4 +78,14 @@ pub trait OperatorCoordinator: Send {
     /// One subtask restarts from `checkpoint` (0: from the beginning): whatever was given to it
     /// after that checkpoint is taken back.
     fn reset_subtask(&mut self, subtask: u32, checkpoint: u64) -> Vec<CoordinatorAction>;
+
+    /// A subtask runs on although this coordinator has just been restored: another JobManager has
+    /// taken the job over. `received` is what the coordinator of the JobManager before has sent it
+    /// after the checkpoint that was restored, oldest first; it counts as given by this one from now
+    /// on. What the subtask still waits for an answer to, it sends again afterwards.
+    ///
+    /// False, also by default: that cannot be taken up; the subtask restarts from the checkpoint.
+    fn adopt(&mut self, _subtask: u32, _received: &[Vec<u8>]) -> bool {
+        false
+    }
 }

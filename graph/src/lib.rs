@@ -14,6 +14,7 @@
 //! | [`key_groups`] | max parallelism, key-group ranges |
 //! | [`ids`] | job ids, execution attempts |
 //! | [`connector`] | what planner and JobManager know of connectors |
+//! | [`attempt_record`] | what a TaskManager remembers of a task for a leader that did not deploy it |
 //! | [`coordinator`] | the JobManager's side of an operator |
 //! | [`config`] | the registry of configuration keys, reading configuration |
 //! | [`error`] | error kinds shared by all crates |
@@ -21,6 +22,7 @@
 #![forbid(missing_docs)]
 
 pub mod aggregates;
+pub mod attempt_record;
 pub mod config;
 pub mod connector;
 pub mod coordinator;

@@ -46,6 +46,18 @@ pub enum SchedulerError {
         /// Of the operating system, and what to do.
         reason: String,
     },
+    /// Another JobManager leads.
+    #[error("{}", not_leader(.leader.as_deref()))]
+    NotLeader {
+        /// host:port of the one that leads; `None`: not known (yet).
+        leader: Option<String>,
+    },
+    /// This JobManager led and does so no more.
+    #[error(
+        "the JobManager that held the result rows leads no more: they are lost with it; run the query again on the one \
+         that leads now"
+    )]
+    LeadershipLost,
     /// The JobManager is shutting down.
     #[error("the JobManager is shutting down")]
     Stopped,
@@ -62,7 +74,10 @@ impl SchedulerError {
             SchedulerError::Connector(error) => error.kind,
             SchedulerError::Other { kind, .. } => *kind,
             SchedulerError::JobFailed(_) => ErrorKind::Runtime,
-            SchedulerError::Bind { .. } | SchedulerError::Stopped => ErrorKind::Connection,
+            SchedulerError::Bind { .. }
+            | SchedulerError::NotLeader { .. }
+            | SchedulerError::LeadershipLost
+            | SchedulerError::Stopped => ErrorKind::Connection,
         }
     }
 
@@ -83,6 +98,16 @@ impl SchedulerError {
     }
 }
 
+fn not_leader(leader: Option<&str>) -> String {
+    match leader {
+        Some(leader) => format!("this JobManager stands by, the one at {leader} leads: ask that one"),
+        None => "this JobManager stands by, and which one leads is not known yet: try again in a moment".to_owned(),
+    }
+}
+
+/// Metadata of an answer that says who leads.
+pub const LEADER_METADATA: &str = "hurtig-leader";
+
 impl From<ConnectorError> for SchedulerError {
     fn from(error: ConnectorError) -> Self {
         SchedulerError::Connector(error)
@@ -93,6 +118,11 @@ impl From<SchedulerError> for tonic::Status {
     fn from(error: SchedulerError) -> Self {
         let kind = error.kind().name();
         let mut status = tonic::Status::new(error.code(), error.to_string());
+        if let SchedulerError::NotLeader { leader: Some(leader) } = &error
+            && let Ok(value) = leader.parse()
+        {
+            status.metadata_mut().insert(LEADER_METADATA, value);
+        }
         // Several kinds share a code; the name lets a client restore the exact one.
         if let Ok(value) = kind.parse() {
             status.metadata_mut().insert("hurtig-error-kind", value);

@@ -16,12 +16,14 @@
 //! | [`storage`] | what the checkpoint coordinator needs of an object store | |
 //! | [`shell`] | tonic services, timers, storage calls around `master` | all |
 //! | [`simulator`] | a seeded virtual world around `master`, and the invariants | all but `shell` |
+//! | [`ha`] | several JobManagers for one cluster: lease and registry in object storage | `storage` (types only) |
 //! | [`error`] | this crate's error | |
 
 #![forbid(missing_docs)]
 
 pub mod checkpoint;
 pub mod error;
+pub mod ha;
 pub mod job;
 pub mod master;
 pub mod restart;

@@ -160,6 +160,18 @@ impl SlotPool {
         Some(SlotId { session, index: index as u32 })
     }
 
+    /// Gives `job` this very slot. False: it is another job's, or there is none.
+    pub fn claim(&mut self, job: &JobId, slot: SlotId) -> bool {
+        let holder = self.taskmanagers.get_mut(&slot.session).and_then(|t| t.slots.get_mut(slot.index as usize));
+        match holder {
+            Some(holder) if holder.as_ref().is_none_or(|of| of == job) => {
+                *holder = Some(job.clone());
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Gives one slot back.
     pub fn free_slot(&mut self, slot: SlotId) {
         if let Some(taskmanager) = self.taskmanagers.get_mut(&slot.session)

@@ -8,6 +8,7 @@
 //! | [`backend`] | keyed state of one task: reads, write-back, snapshots, restore |
 //! | [`storage`] | URI schemes to object stores; create-only and conditional puts |
 //! | [`checkpoint`] | metadata and HEAD objects of a job's checkpoints |
+//! | [`ha`] | names and formats of what JobManagers that stand in for each other keep |
 //! | [`local`] | checkpoint directories kept on local disk |
 //! | [`error`] | this crate's error |
 
@@ -17,6 +18,7 @@ pub mod encoding;
 pub mod error;
 #[cfg(test)]
 mod golden;
+pub mod ha;
 pub mod hash;
 pub mod local;
 pub mod storage;

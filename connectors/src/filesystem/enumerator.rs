@@ -110,6 +110,24 @@ impl OperatorCoordinator for FileEnumerator {
         Ok(())
     }
 
+    fn adopt(&mut self, subtask: u32, received: &[Vec<u8>]) -> bool {
+        if !self.discovered {
+            // What is listed anew may have other numbers.
+            return false;
+        }
+        for payload in received {
+            match decode::<SplitResponse>(payload, "a split that a reader has") {
+                Ok(SplitResponse { split: Some(split) }) => {
+                    self.unassigned.remove(&split.number);
+                    self.assigned.push(Assignment { subtask, split, after: self.last_snapshot });
+                }
+                Ok(SplitResponse { split: None }) => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
     fn reset_subtask(&mut self, subtask: u32, checkpoint: u64) -> Vec<CoordinatorAction> {
         self.waiting.remove(&subtask);
         let mut kept = Vec::with_capacity(self.assigned.len());
@@ -200,6 +218,25 @@ mod tests {
         assert_eq!(request(&mut e, 0), Some(1));
         e.reset_subtask(0, 7);
         assert_eq!([request(&mut e, 0), request(&mut e, 0), request(&mut e, 0)], [Some(1), Some(2), None]);
+    }
+
+    /// The JobManager was lost; its successor restores checkpoint 7 while reader 0 runs on.
+    #[test]
+    fn what_an_adopted_reader_was_given_is_not_given_out_again_and_comes_back_at_its_reset() {
+        let mut e = started(4);
+        request(&mut e, 0);
+        let state = e.snapshot(7);
+        let given = e.handle(CoordinatorEvent::Message { subtask: 0, payload: encode(&SplitRequest {}) });
+        let [CoordinatorAction::Send { payload, .. }] = &given[..] else { panic!("{given:?}") };
+        let mut e = FileEnumerator::default();
+        e.restore(Some(&state)).unwrap();
+        e.snapshot(7);
+        assert!(e.adopt(0, std::slice::from_ref(payload)));
+        assert_eq!(request(&mut e, 1), Some(2));
+        e.reset_subtask(0, 7);
+        assert_eq!(request(&mut e, 1), Some(1));
+        let undiscovered = &mut FileEnumerator::default();
+        assert!(!undiscovered.adopt(0, &[]), "files listed anew may have other numbers");
     }
 
     #[test]

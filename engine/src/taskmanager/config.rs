@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hurtig_graph::config::{Configuration, TlsFiles, keys};
+use hurtig_state::ha::HaDirectory;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{EngineError, Result};
@@ -12,6 +13,26 @@ use crate::exchange::ExchangeConfig;
 
 /// Called with the reason when the process cannot go on: a task that cannot be cancelled.
 pub type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Several JobManagers stand in for each other.
+#[derive(Debug, Clone)]
+pub struct HaConfig {
+    /// Where they keep who leads.
+    pub directory: HaDirectory,
+    /// Between two looks.
+    pub poll: Duration,
+    /// How long tasks run on without a JobManager.
+    pub grace: Duration,
+}
+
+impl HaConfig {
+    fn read(configuration: &Configuration) -> Result<Option<HaConfig>> {
+        let Some(directory) = HaDirectory::of(configuration)? else { return Ok(None) };
+        let ms = |option| Ok::<_, EngineError>(configuration.duration_ms(option)?.unwrap_or(0));
+        let poll = Duration::from_millis((ms(&keys::HA_LEASE)? / 5).clamp(100, 1_000));
+        Ok(Some(HaConfig { directory, poll, grace: Duration::from_millis(ms(&keys::HA_TASK_GRACE)?) }))
+    }
+}
 
 /// See the module documentation.
 #[derive(Clone)]
@@ -28,8 +49,10 @@ pub struct TaskManagerConfig {
     pub slots: u32,
     /// Each task gets a thread of its own instead.
     pub thread_per_task: bool,
-    /// Address of the JobManager, host:port.
+    /// Address of the JobManager, host:port; several, separated by commas.
     pub jobmanager: String,
+    /// Where to find which JobManager leads; `None`: there is one only.
+    pub ha: Option<HaConfig>,
     /// Folder for databases and local copies.
     pub work_dir: PathBuf,
     /// The process's configuration.
@@ -94,6 +117,7 @@ impl TaskManagerConfig {
             slots,
             thread_per_task: c.choice(&keys::TASK_THREADS)? == Some("TASK"),
             jobmanager: jobmanager.into(),
+            ha: HaConfig::read(c)?,
             work_dir: work_dir.into(),
             metrics_address: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use hurtig_proto::internal::v1 as internal;
+use hurtig_state::ha::read_leader;
 use internal::cluster_service_client::ClusterServiceClient;
 use internal::from_task_manager::Message;
 use internal::to_task_manager::Message as FromJobManager;
@@ -36,9 +37,16 @@ pub async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>, ended: watch:
     let mut backoff = FIRST_BACKOFF;
     let mut unregistered_since = Instant::now();
     let mut told = None;
+    let mut tries = 0;
+    // Since when tasks run on without a JobManager.
+    let mut alone_since: Option<Instant> = None;
     loop {
         let mut registered = false;
-        let end = serve(&core, &mut stop, &mut registered).await;
+        let end = serve(&core, tries, &mut stop, &mut registered).await;
+        if registered {
+            alone_since = None;
+        }
+        tries += 1;
         let reason = match end {
             End::Stopped => {
                 core.cancel_all().await;
@@ -52,18 +60,26 @@ pub async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>, ended: watch:
             }
             End::Lost(reason) => reason,
         };
-        // The JobManager takes the tasks for lost and will start others in their place.
-        let cancelled = core.cancel_all();
-        tokio::select! {
-            () = cancelled => {}
-            () = stopped(&mut stop) => {
-                core.cancel_all().await;
-                return;
+        core.detach();
+        let alone = *alone_since.get_or_insert_with(Instant::now);
+        let grace = core.config.ha.as_ref().map_or(Duration::ZERO, |ha| ha.grace);
+        if alone.elapsed() >= grace {
+            if core.has_tasks() && !grace.is_zero() {
+                tracing::warn!(grace_ms = grace.as_millis() as u64, "no JobManager has come: the tasks are cancelled");
             }
+            // The JobManager takes the tasks for lost and will start others in their place.
+            let cancelled = core.cancel_all();
+            tokio::select! {
+                () = cancelled => {}
+                () = stopped(&mut stop) => {
+                    core.cancel_all().await;
+                    return;
+                }
+            }
+            core.channels().clear();
         }
-        core.channels().clear();
         if registered {
-            tracing::warn!(jobmanager = core.config.jobmanager, reason, "lost the JobManager");
+            tracing::warn!(reason, "lost the JobManager");
             backoff = FIRST_BACKOFF;
             unregistered_since = Instant::now();
             told = None;
@@ -73,15 +89,14 @@ pub async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>, ended: watch:
                 tracing::warn!(jobmanager = core.config.jobmanager, reason, "cannot register with the JobManager yet");
                 told = Some(reason.clone());
             }
-            backoff = (backoff * 2).min(LONGEST_BACKOFF);
+            let longest = core.config.ha.as_ref().map_or(LONGEST_BACKOFF, |ha| ha.poll);
+            backoff = (backoff * 2).min(longest);
         }
         let limit = core.config.registration_timeout;
         if !limit.is_zero() && unregistered_since.elapsed() > limit {
-            let text = format!(
-                "could not register with the JobManager at {} within {} s: {reason}",
-                core.config.jobmanager,
-                limit.as_secs()
-            );
+            let at = if core.config.jobmanager.is_empty() { "that leads" } else { &core.config.jobmanager };
+            let text = format!("could not register with the JobManager {at} within {} s: {reason}", limit.as_secs());
+            core.cancel_all().await;
             tracing::error!("{text}");
             ended.send_replace(Some(text));
             return;
@@ -104,9 +119,40 @@ fn spread(core: &Core, backoff: Duration) -> Duration {
     backoff.mul_f64(0.75 + f64::from(hash % 1000) / 2000.0)
 }
 
-async fn serve(core: &Arc<Core>, stop: &mut watch::Receiver<bool>, registered: &mut bool) -> End {
+/// Where to find a JobManager: the one that leads; where that is not known, one after the other of
+/// those that are configured.
+async fn target(core: &Core, tries: usize) -> Result<String, String> {
+    let mut reason = "no address of a JobManager is configured".to_owned();
+    if let Some(ha) = &core.config.ha {
+        match read_leader(&core.stores, &ha.directory).await {
+            Ok(Some(lease)) if !lease.released => return Ok(lease.address),
+            Ok(_) => reason = "no JobManager leads yet".to_owned(),
+            Err(error) => reason = format!("cannot read which JobManager leads: {error}"),
+        }
+    }
+    let configured: Vec<&str> = core.config.jobmanager.split(',').filter(|address| !address.is_empty()).collect();
+    match configured.get(tries % configured.len().max(1)) {
+        Some(address) => Ok((*address).to_owned()),
+        None => Err(reason),
+    }
+}
+
+/// Returns when a JobManager leads that is newer than the one of `epoch`.
+async fn newer_leader(core: &Core, epoch: u64) -> String {
+    let Some(ha) = &core.config.ha else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(ha.poll).await;
+        if let Ok(Some(lease)) = read_leader(&core.stores, &ha.directory).await
+            && lease.epoch > epoch
+        {
+            return lease.address;
+        }
+    }
+}
+
+async fn serve(core: &Arc<Core>, tries: usize, stop: &mut watch::Receiver<bool>, registered: &mut bool) -> End {
     let connected = tokio::select! {
-        connected = connect(core) => connected,
+        connected = connect(core, tries) => connected,
         () = stopped(stop) => return End::Stopped,
     };
     let (sender, mut incoming, registration, close) = match connected {
@@ -115,19 +161,17 @@ async fn serve(core: &Arc<Core>, stop: &mut watch::Receiver<bool>, registered: &
     };
     *registered = true;
     let session = Session::new(registration.epoch, sender);
-    tracing::info!(
-        jobmanager = core.config.jobmanager,
-        resource_id = core.config.resource_id,
-        epoch = session.epoch(),
-        "registered"
-    );
+    tracing::info!(resource_id = core.config.resource_id, epoch = session.epoch(), "registered");
     let mut heartbeat = tokio::time::interval(registration.heartbeat_interval);
     let mut reports = tokio::time::interval(core.config.report_interval);
     reports.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut heard = Instant::now();
     let mut sequence = 0;
+    let newer_leader = newer_leader(core, session.epoch());
+    tokio::pin!(newer_leader);
     loop {
         tokio::select! {
+            address = &mut newer_leader => return End::Lost(format!("the JobManager at {address} leads now")),
             () = stopped(stop) => {
                 // Cancelled tasks still report through the open stream.
                 core.cancel_all().await;
@@ -192,9 +236,11 @@ type Connected = (
     Arc<Notify>,
 );
 
-async fn connect(core: &Core) -> Result<Connected, String> {
-    let address = &core.config.jobmanager;
-    let endpoint = crate::tls::endpoint(address, core.config.exchange.tls.as_deref())
+async fn connect(core: &Core, tries: usize) -> Result<Connected, String> {
+    let address = tokio::time::timeout(CONNECT_TIMEOUT, target(core, tries))
+        .await
+        .map_err(|_| "the store that says which JobManager leads does not answer".to_owned())??;
+    let endpoint = crate::tls::endpoint(&address, core.config.exchange.tls.as_deref())
         .map_err(|e| format!("cannot connect to the JobManager at {address}: {e}"))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)

@@ -43,6 +43,8 @@ struct Entry {
     cancelled_us: Option<u64>,
     /// It has been reported that it does not end.
     stuck: bool,
+    /// To whoever deployed it or has taken it over.
+    session: Session,
 }
 
 enum State {
@@ -81,6 +83,8 @@ pub struct Core {
     pub(super) pool: Arc<ThreadPool>,
     slots: Mutex<Vec<SlotThread>>,
     tasks: Mutex<BTreeMap<AttemptId, Entry>>,
+    /// Tasks that have ended, for the next leader: the last attempt of each subtask.
+    ended: Mutex<BTreeMap<AttemptId, Session>>,
     task_gone: Notify,
     me: Weak<Core>,
 }
@@ -132,6 +136,7 @@ impl Core {
             pool,
             slots: Mutex::new(slots),
             tasks: Mutex::default(),
+            ended: Mutex::default(),
             task_gone: Notify::new(),
             me: Weak::clone(me),
         }))
@@ -163,7 +168,27 @@ impl Core {
             local_state: self.local.as_ref().map(|l| l.inventory()).unwrap_or_default(),
             version: self.config.version.clone(),
             metrics_address: self.config.metrics_address.clone(),
+            attempts: self.attempts(),
         })
+    }
+
+    /// What runs here or has ended, deployed by leaders that are no more.
+    fn attempts(&self) -> Vec<internal::RunningAttempt> {
+        let mut all: Vec<_> = self.ended.lock().values().filter_map(Session::report).collect();
+        let tasks = self.tasks.lock();
+        all.extend(tasks.values().filter(|e| e.cancelled_us.is_none()).filter_map(|e| e.session.report()));
+        all
+    }
+
+    /// The JobManager is lost: what tasks report is kept for the next one.
+    pub fn detach(&self) {
+        self.tasks.lock().values().for_each(|entry| entry.session.detach());
+        self.ended.lock().values().for_each(Session::detach);
+    }
+
+    /// Whether tasks run on without their JobManager.
+    pub fn has_tasks(&self) -> bool {
+        !self.tasks.lock().is_empty()
     }
 
     // ---- deployment -----------------------------------------------------------------------------
@@ -174,7 +199,11 @@ impl Core {
             Ok(attempt) => attempt,
             Err(error) => return tracing::warn!(%error, "dropped a deployment without a usable attempt"),
         };
-        if let Err(reason) = self.admit(&attempt) {
+        let session = &match &self.config.ha {
+            Some(_) => session.recorded(&deployment),
+            None => session.clone(),
+        };
+        if let Err(reason) = self.admit(&attempt, session) {
             tracing::warn!(task = %attempt, reason, "refused a deployment");
             return session.task_state(&attempt, "FAILED", &reason, None);
         }
@@ -193,20 +222,20 @@ impl Core {
         }));
     }
 
-    fn admit(&self, attempt: &AttemptId) -> Result<(), String> {
+    fn admit(&self, attempt: &AttemptId, session: &Session) -> Result<(), String> {
         let mut tasks = self.tasks.lock();
         let now_us = self.config.clock.monotonic_us();
-        let others = tasks
-            .iter_mut()
-            .filter(|(id, _)| id.job == attempt.job && id.vertex == attempt.vertex && id.subtask == attempt.subtask);
+        let others = tasks.iter_mut().filter(|(id, _)| same_subtask(id, attempt));
         for (id, entry) in others {
             if id.attempt >= attempt.attempt {
                 return Err(format!("attempt {} of this subtask runs here already", id.attempt));
             }
             entry.cancel(now_us);
         }
-        let entry = Entry { state: State::Building(Vec::new()), cancelled_us: None, stuck: false };
+        let session = session.clone();
+        let entry = Entry { state: State::Building(Vec::new()), cancelled_us: None, stuck: false, session };
         tasks.insert(attempt.clone(), entry);
+        self.ended.lock().retain(|id, _| !same_subtask(id, attempt));
         Ok(())
     }
 
@@ -219,7 +248,7 @@ impl Core {
             let broken = matches!(error, EngineError::State(StateError::Corrupt(_) | StateError::NotFound(_)));
             session.not_started(attempt, &error.to_string(), (broken && restored > 0).then_some(restored));
         }
-        self.tasks.lock().remove(attempt);
+        self.forget(attempt);
         self.task_gone.notify_waiters();
     }
 
@@ -283,9 +312,24 @@ impl Core {
             session.send(Message::Reports(internal::TaskReports { reports: vec![report] }));
         }
         session.task_state(attempt, state, error, None);
-        let entry = self.tasks.lock().remove(attempt);
-        drop(entry);
+        self.forget(attempt);
         self.task_gone.notify_waiters();
+    }
+
+    /// A task is no more; how it ended is kept where another leader may ask.
+    fn forget(&self, attempt: &AttemptId) {
+        let entry = {
+            let mut tasks = self.tasks.lock();
+            let entry = tasks.remove(attempt);
+            if let Some(entry) =
+                entry.as_ref().filter(|entry| entry.cancelled_us.is_none() && entry.session.is_recorded())
+            {
+                self.ended.lock().insert(attempt.clone(), entry.session.clone());
+            }
+            entry
+        };
+        // Outside of the lock: with it goes the task's thread.
+        drop(entry);
     }
 
     // ---- messages -------------------------------------------------------------------------------
@@ -297,9 +341,11 @@ impl Core {
             M::Deploy(deployment) => self.deploy(deployment, session),
             M::Cancel(cancel) => self.cancel(cancel.attempt.as_ref(), session),
             M::TriggerCheckpoint(trigger) => self.trigger(trigger, session),
-            M::CheckpointComplete(m) => self.to_job(&m.job_id, || TaskMessage::Complete(m.checkpoint_id)),
-            M::CheckpointAborted(m) => self.to_job(&m.job_id, || TaskMessage::Aborted(m.checkpoint_id)),
+            M::CheckpointComplete(m) => self.complete(&m, session),
+            M::CheckpointAborted(m) => self.to_job(&m.job_id, session, || TaskMessage::Aborted(m.checkpoint_id)),
+            M::Adopt(adopt) => self.adopt(&adopt, session),
             M::Coordinator(m) => {
+                self.note(m.attempt.as_ref(), |session| session.received(&m.operator_uid, &m.payload));
                 let message = TaskMessage::Coordinator { uid: m.operator_uid, payload: m.payload };
                 self.to_task(m.attempt.as_ref(), message);
             }
@@ -320,6 +366,8 @@ impl Core {
     }
 
     fn trigger(&self, trigger: internal::TriggerCheckpoint, session: &Session) {
+        let stopping = trigger.stop() != internal::StopMode::None;
+        self.note(trigger.attempt.as_ref(), |session| session.triggered(trigger.checkpoint_id, stopping));
         let attempt = trigger.attempt.clone().unwrap_or_default();
         let barrier = Barrier {
             checkpoint: trigger.checkpoint_id,
@@ -352,10 +400,40 @@ impl Core {
         }
     }
 
-    fn to_job(&self, job: &str, message: impl Fn() -> TaskMessage) {
+    /// To the tasks of a job that this leader has deployed or taken over, and to no other.
+    fn to_job(&self, job: &str, session: &Session, message: impl Fn() -> TaskMessage) {
         let mut tasks = self.tasks.lock();
-        for (_, entry) in tasks.iter_mut().filter(|(attempt, _)| attempt.job.as_str() == job) {
+        let own = |attempt: &AttemptId, entry: &Entry| attempt.job.as_str() == job && entry.session.is_of(session);
+        for (_, entry) in tasks.iter_mut().filter(|(attempt, entry)| own(attempt, entry)) {
             entry.send(message());
+        }
+    }
+
+    fn complete(&self, complete: &internal::CheckpointComplete, session: &Session) {
+        let checkpoint = complete.checkpoint_id;
+        self.to_job(&complete.job_id, session, || TaskMessage::Complete(checkpoint));
+        for entry in self.tasks.lock().values().filter(|entry| entry.session.is_of(session)) {
+            entry.session.completed(&complete.job_id, checkpoint);
+        }
+    }
+
+    fn note(&self, attempt: Option<&internal::AttemptId>, f: impl FnOnce(&Session)) {
+        if let Some(entry) = attempt_of(attempt).ok().and_then(|a| self.tasks.lock().get(&a).map(|e| e.session.clone()))
+        {
+            f(&entry);
+        }
+    }
+
+    /// A new leader takes tasks over: what they report goes to it from now on.
+    fn adopt(&self, adopt: &internal::AdoptTasks, session: &Session) {
+        for id in &adopt.attempts {
+            let Ok(attempt) = attempt_of(Some(id)) else { continue };
+            let running = self.tasks.lock().get(&attempt).map(|entry| entry.session.clone());
+            let kept = running.or_else(|| self.ended.lock().get(&attempt).cloned());
+            match kept {
+                Some(kept) => kept.adopt(session),
+                None => session.task_state(&attempt, "FAILED", "it ended while there was no JobManager", None),
+            }
         }
     }
 
@@ -375,6 +453,7 @@ impl Core {
         for (_, entry) in self.tasks.lock().iter_mut().filter(|(a, _)| a.job.as_str() == ended.job_id) {
             entry.cancel(now_us);
         }
+        self.ended.lock().retain(|attempt, _| attempt.job.as_str() != ended.job_id);
         self.channels.forget_job(&ended.job_id);
         if let Some(local) = self.local.clone().filter(|_| ended.drop_local_state) {
             let job = ended.job_id.clone();
@@ -484,6 +563,10 @@ impl Entry {
             running.handle.cancel();
         }
     }
+}
+
+fn same_subtask(a: &AttemptId, b: &AttemptId) -> bool {
+    a.job == b.job && a.vertex == b.vertex && a.subtask == b.subtask
 }
 
 fn attempt_of(proto: Option<&internal::AttemptId>) -> Result<AttemptId> {

@@ -12,28 +12,110 @@ use tokio::sync::mpsc;
 use super::collect::Collect;
 use super::core::Core;
 use crate::task::{Acknowledgement, Outcome, TaskListener};
+use hurtig_graph::attempt_record::AttemptRecord;
 
-/// One registration with a leader. What is sent after its end is dropped.
+/// Where reports go: one registration with a leader. What is sent after its end is dropped.
+///
+/// With high availability each task has a session of its own that records what the next leader needs
+/// to take the task over; then it is bound to that leader's registration. Clones are one session.
 #[derive(Clone)]
 pub struct Session {
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
     epoch: u64,
-    sender: mpsc::UnboundedSender<internal::FromTaskManager>,
+    /// `None`: the leader is lost.
+    sender: Option<mpsc::UnboundedSender<internal::FromTaskManager>>,
+    record: Option<AttemptRecord>,
 }
 
 impl Session {
     /// A session under the leader's `epoch`.
     pub fn new(epoch: u64, sender: mpsc::UnboundedSender<internal::FromTaskManager>) -> Session {
-        Session { epoch, sender }
+        Session { inner: Arc::new(Mutex::new(Inner { epoch, sender: Some(sender), record: None })) }
+    }
+
+    /// A session of the task of `deployment`, to the same leader, that records.
+    pub fn recorded(&self, deployment: &internal::TaskDeployment) -> Session {
+        let inner = self.inner.lock();
+        let record = Some(AttemptRecord::of(deployment));
+        Session { inner: Arc::new(Mutex::new(Inner { epoch: inner.epoch, sender: inner.sender.clone(), record })) }
     }
 
     /// The leader's epoch.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.inner.lock().epoch
+    }
+
+    /// Whether both go to the same leader, which is not lost.
+    pub fn is_of(&self, other: &Session) -> bool {
+        if Arc::ptr_eq(&self.inner, &other.inner) {
+            return true;
+        }
+        let epoch = other.epoch();
+        let inner = self.inner.lock();
+        inner.epoch == epoch && inner.sender.is_some()
+    }
+
+    /// The session records.
+    pub fn is_recorded(&self) -> bool {
+        self.inner.lock().record.is_some()
+    }
+
+    /// The leader is lost.
+    pub fn detach(&self) {
+        self.inner.lock().sender = None;
+    }
+
+    /// The leader of `to` takes the task over. What it may have missed is sent again: the task's
+    /// state, the end of its data, and what its operators wait for an answer to.
+    pub fn adopt(&self, to: &Session) {
+        let (epoch, sender) = {
+            let to = to.inner.lock();
+            (to.epoch, to.sender.clone())
+        };
+        let mut inner = self.inner.lock();
+        (inner.epoch, inner.sender) = (epoch, sender);
+        let missed = inner.record.as_ref().map(AttemptRecord::missed).unwrap_or_default();
+        for message in missed {
+            inner.send(message);
+        }
+    }
+
+    /// What the next leader needs to know of the task.
+    pub fn report(&self) -> Option<internal::RunningAttempt> {
+        self.inner.lock().record.as_ref().map(AttemptRecord::report)
+    }
+
+    /// A coordinator's message has come for an operator of the task.
+    pub fn received(&self, operator_uid: &str, payload: &[u8]) {
+        if let Some(record) = &mut self.inner.lock().record {
+            record.received(operator_uid, payload);
+        }
+    }
+
+    /// The task was triggered for a checkpoint.
+    pub fn triggered(&self, checkpoint: u64, stopping: bool) {
+        if let Some(record) = &mut self.inner.lock().record {
+            record.triggered(checkpoint, stopping);
+        }
+    }
+
+    /// A checkpoint of the job is complete.
+    pub fn completed(&self, job: &str, checkpoint: u64) {
+        if let Some(record) = &mut self.inner.lock().record {
+            record.completed(job, checkpoint);
+        }
     }
 
     /// Sends a message.
     pub fn send(&self, message: Message) {
-        let _ = self.sender.send(internal::FromTaskManager { epoch: self.epoch, message: Some(message) });
+        let mut inner = self.inner.lock();
+        if let Some(record) = &mut inner.record {
+            record.sent(&message);
+        }
+        inner.send(message);
     }
 
     /// Reports a state of a task.
@@ -65,6 +147,14 @@ impl Session {
             checkpoint_id: checkpoint,
             reason: reason.to_owned(),
         }));
+    }
+}
+
+impl Inner {
+    fn send(&self, message: Message) {
+        if let Some(sender) = &self.sender {
+            let _ = sender.send(internal::FromTaskManager { epoch: self.epoch, message: Some(message) });
+        }
     }
 }
 

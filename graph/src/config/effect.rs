@@ -18,8 +18,6 @@ const WITHOUT_EFFECT: &[&ConfigOption] = &[
     &keys::REST_ADDRESS,
     &keys::REST_PORT,
     &keys::REST_BIND_ADDRESS,
-    &keys::HA_STORAGE_DIR,
-    &keys::HA_CLUSTER_ID,
     &keys::EXECUTING_STABILIZATION_TIMEOUT,
     &keys::JOBMANAGER_MEMORY,
     &keys::METRICS_REFRESH,
@@ -44,7 +42,6 @@ const WITHOUT_EFFECT: &[&ConfigOption] = &[
     &keys::RESULT_MODE,
     &keys::MAX_TABLE_RESULT_ROWS,
     &keys::TASKMANAGER_RPC_PORT,
-    &keys::HA_TYPE,
     &keys::SSL_KEYSTORE_PASSWORD,
     &keys::SSL_KEY_PASSWORD,
     &keys::SSL_TRUSTSTORE_PASSWORD,
@@ -57,7 +54,6 @@ const REFUSED: &[(ConfigOption, &[&str], &str)] = &[
     (keys::SQL_DIALECT, &["default"], "only the default dialect is supported"),
     (keys::TYPE_LENGTH_ENFORCER, &["IGNORE"], "lengths are not enforced at sinks yet: set IGNORE, or CAST"),
     (keys::UPSERT_MATERIALIZE, &["AUTO", "NONE"], "the operator that orders changes before sinks is not built yet"),
-    (keys::HA_TYPE, &["NONE"], "high availability is not supported yet: set NONE"),
 ];
 
 /// Whether the key of `option` has an effect.

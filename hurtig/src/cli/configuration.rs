@@ -56,7 +56,7 @@ fn file(args: &ConfigurationArgs) -> anyhow::Result<Option<PathBuf>> {
     Ok(path.exists().then_some(path))
 }
 
-/// `host:port` of the JobManager, and how to connect to it.
+/// `host:port` of the JobManager (of several, separated by commas), and how to connect to it.
 pub fn cluster(args: &RemoteArgs) -> anyhow::Result<(String, Configuration)> {
     let configuration = load(&args.configuration)?;
     if let Some(address) = &args.cluster {
@@ -68,5 +68,8 @@ pub fn cluster(args: &RemoteArgs) -> anyhow::Result<(String, Configuration)> {
         let reason = "which JobManager? give --cluster host:port, or set jobmanager.rpc.port";
         return Err(Error::new(ErrorKind::Config, reason).into());
     }
-    Ok((format!("{host}:{port}"), configuration))
+    // Of several that stand in for each other, each may have its own port.
+    let address = |host: &str| if host.contains(':') { host.to_owned() } else { format!("{host}:{port}") };
+    let addresses = host.split([',', ';']).map(|host| address(host.trim())).collect::<Vec<_>>().join(",");
+    Ok((addresses, configuration))
 }

@@ -77,7 +77,8 @@ pub struct ConfigurationArgs {
 /// Which running cluster.
 #[derive(Debug, Clone, Args)]
 pub struct RemoteArgs {
-    /// JobManager's address; without it jobmanager.rpc.address and jobmanager.rpc.port
+    /// JobManager's address (several, separated by commas: the one that leads); without it jobmanager.rpc.address
+    /// and jobmanager.rpc.port
     #[arg(long, value_name = "HOST:PORT")]
     pub cluster: Option<String>,
     #[command(flatten)]

@@ -19,6 +19,9 @@ const EXIT_FATAL: i32 = 239;
 /// Figures that nobody renews any more, as those of a task that has ended, vanish after so long.
 const FORGET_METRICS: std::time::Duration = std::time::Duration::from_secs(120);
 
+/// How long a JobManager waits to know whether it leads before it says that it is ready.
+const ROLE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// What both roles take.
 #[derive(Debug, Args)]
 pub struct ProcessArgs {
@@ -53,6 +56,9 @@ struct Ready {
     role: &'static str,
     /// Of a JobManager: its own; of a TaskManager: its JobManager's.
     rpc: String,
+    /// Of a JobManager: whether it leads, or stands by for the one that does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leader: Option<bool>,
     data: Option<String>,
     metrics: Option<String>,
     pid: u32,
@@ -76,6 +82,7 @@ pub fn run_job_manager(args: JobManagerArgs) -> anyhow::Result<()> {
             ready: true,
             role: "jobmanager",
             rpc: server.address().to_string(),
+            leader: tokio::time::timeout(ROLE_PATIENCE, server.leads()).await.ok(),
             data: None,
             metrics: server.metrics_address().map(|a| a.to_string()),
             pid: std::process::id(),
@@ -103,6 +110,7 @@ pub fn run_task_manager(args: TaskManagerArgs) -> anyhow::Result<()> {
             ready: true,
             role: "taskmanager",
             rpc: server.jobmanager().to_owned(),
+            leader: None,
             data: Some(server.data_address().to_owned()),
             metrics: server.metrics_address().map(|a| a.to_string()),
             pid: std::process::id(),
@@ -142,17 +150,25 @@ fn options(args: &ProcessArgs) -> anyhow::Result<ServerOptions> {
 }
 
 fn jobmanager_address(configuration: &Configuration) -> anyhow::Result<String> {
-    let host = configuration.text(&keys::JOBMANAGER_ADDRESS).ok_or_else(|| {
+    let ha = hurtig_state::ha::HaDirectory::of(configuration).map_err(Error::from)?;
+    let host = configuration.text(&keys::JOBMANAGER_ADDRESS);
+    if ha.is_some() && host.is_none() {
+        // The lease says where the leader is.
+        return Ok(String::new());
+    }
+    let host = host.ok_or_else(|| {
         let key = keys::JOBMANAGER_ADDRESS.key;
         Error::new(ErrorKind::Config, format!("{key} is not set: say where the JobManager is, as -D {key}=127.0.0.1"))
     })?;
     let (port, _) = configuration.ports(&keys::JOBMANAGER_PORT)?.unwrap_or((0, 0));
-    if port == 0 {
+    if port == 0 && !host.split([',', ';']).all(|host| host.contains(':')) {
         let key = keys::JOBMANAGER_PORT.key;
         let reason = format!("{key}: a TaskManager needs the port of the JobManager, not 0");
         return Err(Error::new(ErrorKind::Config, reason).into());
     }
-    Ok(format!("{host}:{port}"))
+    // Of several, each may have its own port.
+    let address = |host: &str| if host.contains(':') { host.to_owned() } else { format!("{host}:{port}") };
+    Ok(host.split([',', ';']).map(|host| address(host.trim())).collect::<Vec<_>>().join(","))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

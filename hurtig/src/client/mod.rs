@@ -1,6 +1,7 @@
 //! The client of a cluster: submits jobs, asks for their state, reads results. Talks gRPC also to
 //! an embedded cluster.
 
+mod leader;
 mod results;
 
 use std::sync::Arc;
@@ -13,12 +14,8 @@ use tonic::transport::Channel;
 
 pub use results::ResultStream;
 
-use crate::error::{Error, Result, root_reason};
+use crate::error::{Error, Result};
 use crate::runtime::OwnRuntime;
-
-/// Largest message that is accepted.
-const MAX_MESSAGE: usize = 256 << 20;
-const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// A connection to a JobManager. Cheap to clone.
 #[derive(Clone)]
@@ -35,7 +32,8 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// Connects to the JobManager at `host:port`.
+    /// Connects to the JobManager at `host:port`. Several addresses, separated by commas, are of
+    /// JobManagers that stand in for each other: whichever leads is taken.
     ///
     /// # Errors
     /// When it cannot be reached.
@@ -57,20 +55,7 @@ impl Client {
 
     /// As [`Client::connect`], on a runtime that exists. Must be polled on that runtime.
     pub(crate) async fn on(runtime: Arc<OwnRuntime>, address: String, tls: Option<TlsFiles>) -> Result<Client> {
-        let unreachable = |reason: String| {
-            let message =
-                format!("cannot reach the JobManager at {address}: {reason}; is it running, and is the address right?");
-            Error::new(ErrorKind::Connection, message)
-        };
-        let endpoint = hurtig_engine::tls::endpoint(&address, tls.as_ref())
-            .map_err(|reason| Error::new(ErrorKind::Config, reason))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true);
-        let channel = endpoint.connect().await.map_err(|e| unreachable(root_reason(&e)))?;
-        let service = JobServiceClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE);
-        Ok(Client { runtime, service, address })
+        leader::connect(&address, tls.as_ref()).await.map(|(service, address)| Client { runtime, service, address })
     }
 
     /// `host:port` of the JobManager.

@@ -7,7 +7,7 @@ use hurtig_connectors::Connectors;
 use hurtig_graph::config::{Configuration, keys};
 use hurtig_graph::ids::JobId;
 use hurtig_graph::job::{ExprResolver, JobPlan};
-use hurtig_scheduler::shell::{JobManagerServices, SqlHandler, SqlPlan, StorageFactory};
+use hurtig_scheduler::shell::{HaServices, JobManagerServices, SqlHandler, SqlPlan, StorageFactory};
 use hurtig_scheduler::storage::CheckpointStorage;
 use hurtig_scheduler::{JobManager, JobManagerConfig, SchedulerError};
 use hurtig_sql::{Session, SqlError, SqlResolver, StatementResult, UserFunctions, split_script};
@@ -59,9 +59,17 @@ impl JobManagerServer {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: env!("HURTIG_COMMIT").to_owned(),
         };
+        let stores = Arc::new(ObjectStores::new(configuration.clone(), Some(runtime.clone())));
+        let ha = super::ha::services(configuration, stores)?;
+        // Where others reach it; a list names all JobManagers, of which this is one.
+        let host = configuration.text(&keys::JOBMANAGER_ADDRESS).filter(|host| !host.contains([',', ';']));
+        let ha = |port: u16| {
+            ha.clone()
+                .map(|ha| HaServices { address: host.filter(|_| port != 0).map(|host| format!("{host}:{port}")), ..ha })
+        };
         let mut port = port;
         let job_manager = loop {
-            match JobManager::start(config(port), services(options, &runtime), &runtime) {
+            match JobManager::start(config(port), services(options, ha(port), &runtime), &runtime) {
                 Err(SchedulerError::Bind { .. }) if port < last_port => port += 1,
                 other => break other?,
             }
@@ -72,6 +80,11 @@ impl JobManagerServer {
     /// Where its gRPC services listen.
     pub fn address(&self) -> SocketAddr {
         self.job_manager.address()
+    }
+
+    /// Whether it leads; waits until that is known. Always, without high availability.
+    pub async fn leads(&self) -> bool {
+        self.job_manager.leads().await
     }
 
     /// Where metrics are served.
@@ -85,7 +98,7 @@ impl JobManagerServer {
     }
 }
 
-fn services(options: &ServerOptions, runtime: &tokio::runtime::Handle) -> JobManagerServices {
+fn services(options: &ServerOptions, ha: Option<HaServices>, runtime: &tokio::runtime::Handle) -> JobManagerServices {
     let connectors = Arc::new(options.extensions.connectors.clone());
     let functions = Arc::new(options.extensions.functions.clone());
     let registry = options.extensions.registry();
@@ -101,6 +114,7 @@ fn services(options: &ServerOptions, runtime: &tokio::runtime::Handle) -> JobMan
         declarations: Some(Arc::new(move |plan: &JobPlan| declarations(plan, &registry))),
         sql: Some(Arc::new(Scripts { connectors, functions })),
         routes: Some(Box::new(add_services)),
+        ha,
     }
 }
 

@@ -2,6 +2,7 @@
 //! them, an embedded cluster several in one process, over loopback.
 
 mod declarations;
+mod ha;
 mod jobmanager;
 mod storage;
 mod taskmanager;

@@ -113,7 +113,7 @@ fn all_deleted(failures: &[String]) -> Result<(), StorageError> {
 }
 
 /// Whether trying again may help decides what the coordinator does.
-fn storage_error(error: StateError) -> StorageError {
+pub(super) fn storage_error(error: StateError) -> StorageError {
     let message = error.to_string();
     match error {
         StateError::Conflict(_) => StorageError::Conflict(message),

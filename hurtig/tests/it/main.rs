@@ -10,6 +10,7 @@ mod embedded;
 mod emr;
 mod exchange;
 mod golden;
+mod ha;
 mod harness;
 mod incremental;
 mod kill;

@@ -114,6 +114,12 @@ impl FileTracker {
         &self.retained
     }
 
+    /// The job's own checkpoints whose files must stay.
+    pub fn kept_ids(&self) -> Vec<u64> {
+        let own = self.dropped.iter().chain(&self.retained).filter(|completed| !completed.claimed);
+        own.map(|completed| completed.id).collect()
+    }
+
     /// The checkpoints that remain retained when one more is: the newest `keep - 1` and it.
     pub fn retained_with(&self, completed: &CompletedCheckpoint, keep: usize) -> Vec<v1::RetainedCheckpoint> {
         let stay = self.retained.len().min(keep.saturating_sub(1));

@@ -28,6 +28,7 @@ pub use pending::{CheckpointPhase, CheckpointPlan, SavepointRequest, VertexShape
 
 use crate::error::SchedulerError;
 use crate::settings::CheckpointSettings;
+use crate::simulator::Bug;
 use crate::storage::{StorageError, StorageReply, StorageRequest};
 use files::FileTracker;
 use head::{HeadStep, HeadWriter};
@@ -183,11 +184,17 @@ pub struct CheckpointCoordinator {
     /// The damaged checkpoint that HEAD is not to name any more.
     giving_up: Option<u64>,
     deposed: bool,
+    /// Of the JobManager's lease; 0: there is none.
+    leader_epoch: u64,
+    /// The job has ended under an earlier leader: only the end is left to be done.
+    finishing: bool,
+    /// What earlier leaders have left is swept after so many more checkpoints, below an id.
+    sweep_due: Option<(u32, u64)>,
     stats: CheckpointStats,
     transitions: BTreeMap<(CheckpointPhase, CheckpointPhase), u64>,
     actions: Vec<CheckpointAction>,
-    /// For a test of the simulator: a failover does not abort what is under way.
-    broken_keep_pending: bool,
+    /// For a test of the simulator.
+    bug: Option<Bug>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -225,18 +232,34 @@ impl CheckpointCoordinator {
             ended: None,
             giving_up: None,
             deposed: false,
+            leader_epoch: 0,
+            finishing: false,
+            sweep_due: None,
             stats: CheckpointStats::default(),
             transitions: BTreeMap::new(),
             actions: Vec::new(),
-            broken_keep_pending: false,
+            bug: None,
         }
     }
 
-    /// Makes the coordinator forget to abort at a failover. Only for showing that the simulator
-    /// notices.
+    /// Breaks the coordinator. Only for showing that the simulator notices.
     #[doc(hidden)]
-    pub fn break_abort_on_failover(&mut self) {
-        self.broken_keep_pending = true;
+    pub fn break_with(&mut self, bug: Bug) {
+        self.bug = Some(bug);
+    }
+
+    /// This JobManager leads by a lease of that epoch: it takes HEAD from every earlier one. With
+    /// `finishing` the job has ended and only its end is left to be done.
+    pub fn lead(&mut self, epoch: u64, finishing: bool) {
+        self.leader_epoch = epoch;
+        self.finishing = finishing;
+    }
+
+    /// Another JobManager goes on: nothing is written or deleted any more.
+    pub fn abandon(&mut self) {
+        self.deposed = true;
+        self.suspend("another JobManager goes on with the job");
+        self.ended = Some(EndState { status: String::new(), keep: true, swapped: true });
     }
 
     /// Periodic checkpoints are on.
@@ -266,7 +289,15 @@ impl CheckpointCoordinator {
 
     /// The checkpoint that a restart restores.
     pub fn latest(&self) -> Option<&CompletedCheckpoint> {
-        self.files.latest()
+        match self.bug {
+            Some(Bug::RestartFromOlderCheckpoint) => self.files.retained().first(),
+            _ => self.files.latest(),
+        }
+    }
+
+    /// The last checkpoint that this run of the job has completed.
+    pub fn latest_own(&self) -> Option<&CompletedCheckpoint> {
+        self.files.retained().last().filter(|last| !last.claimed)
     }
 
     /// Whether it is unknown which checkpoint is the latest: HEAD may name the one under way, or not
@@ -314,7 +345,7 @@ impl CheckpointCoordinator {
         self.running = false;
         self.all_sources_ended = false;
         self.last_completed = false;
-        if self.broken_keep_pending {
+        if self.bug == Some(Bug::StaleAcknowledgement) {
             return;
         }
         self.abort(reason, false, i64::MIN);
@@ -473,7 +504,11 @@ impl CheckpointCoordinator {
 
     fn write_metadata_if_complete(&mut self) {
         let Some(pending) = &self.pending else { return };
-        if !pending.is_complete() || pending.phase != CheckpointPhase::Acknowledging {
+        let enough = match self.bug {
+            Some(Bug::CompleteWithoutOneSubtask) => pending.missing() <= 1,
+            _ => pending.is_complete(),
+        };
+        if !enough || pending.phase != CheckpointPhase::Acknowledging {
             return;
         }
         self.move_pending(CheckpointPhase::WritingMetadata);

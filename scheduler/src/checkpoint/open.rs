@@ -101,6 +101,10 @@ impl CheckpointCoordinator {
     fn head_loaded(&mut self, found: Option<(v1::Head, Version)>, now: i64) {
         self.head.loaded(found);
         let head = self.head.current();
+        if self.finishing {
+            // Only its end is left to be done.
+            return self.claim(None);
+        }
         let ended = TERMINAL.contains(&head.job_status.as_str());
         let other = self.settings.start.as_ref().is_some_and(|start| start.path != head.start_path);
         self.opening.new_run = ended || other || head.epoch == 0;
@@ -157,11 +161,12 @@ impl CheckpointCoordinator {
     fn open_failed(&mut self, error: StorageError, now: i64) {
         self.opening.attempts += 1;
         let hopeless = !matches!(error, StorageError::Unavailable(_));
-        if hopeless || self.opening.attempts >= ATTEMPTS {
+        // A job that has been taken on for good waits for as long as the store is away.
+        if hopeless || (self.opening.attempts >= ATTEMPTS && self.leader_epoch == 0) {
             self.opening.stage = Stage::Failed;
             self.actions.push(CheckpointAction::OpenFailed(error));
         } else {
-            self.opening.retry_at = Some(now + (FIRST_PAUSE_MS << (self.opening.attempts - 1)));
+            self.opening.retry_at = Some(now + (FIRST_PAUSE_MS << (self.opening.attempts - 1).min(5)));
         }
     }
 
@@ -169,6 +174,11 @@ impl CheckpointCoordinator {
     fn claim(&mut self, start: Option<&CompletedCheckpoint>) {
         self.opening.stage = Stage::Claiming;
         let mut head = self.head.current().clone();
+        if head.leader_epoch > self.leader_epoch && self.leader_epoch > 0 {
+            self.opening.stage = Stage::Failed;
+            return self.deposed_if(&HeadOutcome::Deposed);
+        }
+        head.leader_epoch = self.leader_epoch;
         head.format_version = 1;
         head.epoch += 1;
         self.next_id = head.next_checkpoint_id.max(self.next_id);
@@ -198,6 +208,11 @@ impl CheckpointCoordinator {
                 self.opening.stage = Stage::Failed;
                 self.actions.push(CheckpointAction::OpenFailed(error));
             }
+            // The old leader has written once more while HEAD was being taken over.
+            HeadOutcome::Deposed if self.leader_epoch > 0 => {
+                self.opening.stage = Stage::LoadingHead;
+                self.open(now);
+            }
             HeadOutcome::Deposed => {
                 self.opening.stage = Stage::Failed;
                 self.deposed_if(&outcome);
@@ -214,7 +229,11 @@ impl CheckpointCoordinator {
             }
             None => {
                 self.opening.stage = Stage::Open;
-                if self.opening.takes_over {
+                if self.opening.takes_over && self.leader_epoch > 0 {
+                    // Tasks that run on may not know yet that the last checkpoint is complete and build
+                    // on the one before: until two more are complete, its files must stay.
+                    self.sweep_due = Some((2, self.next_id));
+                } else if self.opening.takes_over {
                     let own = self.files.retained().iter().filter(|completed| !completed.claimed);
                     let kept = own.map(|completed| completed.id).collect();
                     // Ids of this JobManager begin here: nothing of its own is swept.

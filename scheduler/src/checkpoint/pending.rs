@@ -158,6 +158,11 @@ impl PendingCheckpoint {
         self.plan.awaited.is_empty()
     }
 
+    /// Acknowledgements that are awaited.
+    pub fn missing(&self) -> usize {
+        self.plan.awaited.len()
+    }
+
     /// What acknowledgements refer to.
     pub fn objects(&self) -> &BTreeSet<String> {
         &self.objects

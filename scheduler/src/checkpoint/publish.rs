@@ -91,6 +91,23 @@ impl CheckpointCoordinator {
         let deletable = self.files.complete(completed, self.settings.retained);
         self.actions.push(CheckpointAction::Completed { id });
         self.delete(deletable);
+        self.sweep_if_due();
+    }
+
+    /// What earlier leaders have left goes once no task can refer to it any more.
+    fn sweep_if_due(&mut self) {
+        let Some((left, below)) = self.sweep_due.take() else { return };
+        if left > 1 {
+            self.sweep_due = Some((left - 1, below));
+        } else {
+            self.call(
+                Purpose::Delete,
+                StorageRequest::Sweep {
+                    ids: self.head.current().first_checkpoint_id..below,
+                    kept: self.files.kept_ids(),
+                },
+            );
+        }
     }
 
     /// The job has ended in `status` (one of the terminal states). HEAD says so and what is not to

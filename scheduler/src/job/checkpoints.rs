@@ -35,16 +35,7 @@ impl JobMaster {
     fn carry_out_checkpoint_action(&mut self, action: CheckpointAction, pool: &mut SlotPool, now: i64) {
         match action {
             CheckpointAction::Storage { ticket, request } => self.actions.push(JobAction::Storage { ticket, request }),
-            CheckpointAction::Opened => {
-                if self.state == JobState::Created
-                    && let Err(error) = self.adopt_restored()
-                {
-                    self.fail_before_deployment(error, pool, now);
-                }
-                if self.state == JobState::Created {
-                    self.transition(JobState::WaitingForResources, now);
-                }
-            }
+            CheckpointAction::Opened => self.opened(pool, now),
             CheckpointAction::OpenFailed(error) => {
                 let message = format!("the checkpoints in {} cannot be opened: {error}", self.checkpoint_directory);
                 self.fail_before_deployment(message, pool, now);
@@ -61,6 +52,7 @@ impl JobMaster {
                 self.actions.push(JobAction::Changed);
             }
             CheckpointAction::FailJob(message) => self.fail_globally(&message, now),
+            CheckpointAction::Deposed if self.durable.is_some() => self.actions.push(JobAction::Deposed),
             CheckpointAction::Deposed => {
                 let message = "another JobManager has taken the job over: its HEAD object was changed".to_owned();
                 match self.state {
@@ -79,7 +71,7 @@ impl JobMaster {
     }
 
     /// The state to be restored fixes the number of key groups.
-    fn adopt_restored(&mut self) -> Result<(), String> {
+    pub(super) fn adopt_restored(&mut self) -> Result<(), String> {
         let Some(latest) = self.checkpoints.latest() else { return Ok(()) };
         let metadata = latest.metadata.clone();
         let mut plan = self.topology.plan.clone();
@@ -100,6 +92,7 @@ impl JobMaster {
             CheckpointAction::Completed { .. } | CheckpointAction::Aborted { .. } => {
                 self.actions.push(JobAction::Changed);
             }
+            CheckpointAction::Deposed if self.durable.is_some() => self.actions.push(JobAction::Deposed),
             _ => {}
         }
     }

@@ -53,6 +53,9 @@ impl JobMaster {
             if self.topology.regions[region].iter().any(|&task| self.executions[task].state.is_live()) {
                 continue;
             }
+            if !self.attempts_left(region) {
+                continue;
+            }
             if !self.reserve_slots(&[region], pool) {
                 waiting = true;
                 continue;
@@ -84,7 +87,7 @@ impl JobMaster {
         true
     }
 
-    fn start_coordinators(&mut self, now: i64) -> Result<(), String> {
+    pub(super) fn start_coordinators(&mut self, now: i64) -> Result<(), String> {
         let latest = self.checkpoints.latest().map(|latest| latest.metadata.clone());
         let from = latest.as_ref().map(|metadata| (metadata.checkpoint_id, metadata.coordinators.as_slice()));
         let restore = if self.coordinators_started { Some(from.unwrap_or((0, &[]))) } else { from };
@@ -238,6 +241,7 @@ impl JobMaster {
                 String::new()
             },
             region: region as u32,
+            plan: self.fingerprint,
         }
     }
 

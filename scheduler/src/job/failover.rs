@@ -57,6 +57,7 @@ impl JobMaster {
     pub(super) fn on_taskmanager_lost(&mut self, session: SessionId, resource_id: &str, reason: &str, now: i64) {
         self.slots.retain(|_, slot| slot.session != session);
         self.local_state.retain(|_, (_, on)| *on != session);
+        self.reconciliation.lost(session);
         let on_it = |task: &usize| {
             let execution = &self.executions[*task];
             execution.state.is_live() && execution.slot.is_some_and(|slot| slot.session == session)
@@ -86,7 +87,7 @@ impl JobMaster {
         if self.failures.len() > self.settings.failure_history {
             self.failures.pop_front();
         }
-        if self.state == JobState::WaitingForResources {
+        if matches!(self.state, JobState::WaitingForResources | JobState::Reconciling) {
             self.failed_at_start = Some(message);
             return;
         }
@@ -175,7 +176,7 @@ impl JobMaster {
         let record = v1::FailureRecord { time_ms: now, message: message.clone(), ..Default::default() };
         self.failures.push_back(record);
         self.root_cause = message;
-        if matches!(self.state, JobState::Created | JobState::WaitingForResources) {
+        if matches!(self.state, JobState::Created | JobState::Reconciling | JobState::WaitingForResources) {
             self.end(JobState::Failed, pool, now);
         }
     }
@@ -183,7 +184,9 @@ impl JobMaster {
     /// The user wants the job to stop.
     pub(super) fn cancel(&mut self, pool: &mut SlotPool, now: i64) {
         match self.state {
-            JobState::Created | JobState::WaitingForResources => self.end(JobState::Canceled, pool, now),
+            JobState::Created | JobState::Reconciling | JobState::WaitingForResources => {
+                self.end(JobState::Canceled, pool, now);
+            }
             _ if self.may_restart() => {
                 self.stop_all();
                 self.transition(JobState::Canceling, now);

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use hurtig_graph::coordinator::{CoordinatorAction, CoordinatorEvent, OperatorCoordinator};
+use hurtig_proto::internal::v1::CoordinatorReceipt;
 use hurtig_proto::v1;
 
 /// What a coordinator wants that the job master has to carry out.
@@ -123,6 +124,18 @@ impl HostedCoordinators {
             Some(hosted) => hosted.handle(CoordinatorEvent::Discovered { splits }, now),
             None => Vec::new(),
         }
+    }
+
+    /// A subtask of `vertex` goes on as it runs, with what coordinators have given it after
+    /// `checkpoint`, from which they were restored. False: a coordinator cannot take that up.
+    pub fn adopt(&mut self, vertex: usize, subtask: u32, checkpoint: u64, receipts: &[CoordinatorReceipt]) -> bool {
+        self.all.iter_mut().filter(|hosted| hosted.vertex == vertex).all(|hosted| {
+            let given = receipts
+                .iter()
+                .filter(|r| r.operator_uid == hosted.operator_uid && r.after_checkpoint >= checkpoint)
+                .map(|r| r.payload.clone());
+            hosted.coordinator.adopt(subtask, &given.collect::<Vec<_>>())
+        })
     }
 
     /// A checkpoint is complete.

@@ -10,6 +10,7 @@
 //! | [`topology`] | tasks, wiring, regions |
 //! | `deploy` | slots, and what each task is told |
 //! | `tasks` | messages of TaskManagers, fencing |
+//! | [`adoption`] | a job that an earlier leader ran: what runs is taken over, the rest restarts |
 //! | `failover` | failures, restarts, cancelling |
 //! | `rescale` | other parallelism than planned |
 //! | `checkpoints` | carrying out what the checkpoint coordinator wants |
@@ -20,6 +21,7 @@
 //! | [`reader`] | whether someone reads them |
 //! | `status` | what users see |
 
+pub mod adoption;
 mod checkpoints;
 pub mod collect;
 mod deploy;
@@ -51,6 +53,7 @@ use crate::checkpoint::{CheckpointCoordinator, SavepointWish};
 use crate::error::SchedulerError;
 use crate::restart::RestartStrategy;
 use crate::settings::JobSettings;
+use crate::simulator::Bug;
 use crate::slots::{SessionId, SlotId, SlotPool};
 use crate::storage::{StorageReply, StorageRequest};
 use collect::CollectBuffer;
@@ -105,6 +108,22 @@ pub enum JobEvent {
     },
     /// There are more free slots than before.
     SlotsAdded,
+    /// A TaskManager has registered that runs tasks of the job since an earlier leader.
+    Attempts {
+        /// Its connection.
+        session: SessionId,
+        /// What it runs, or has run.
+        attempts: Vec<hurtig_proto::internal::v1::RunningAttempt>,
+    },
+    /// This JobManager leads no more.
+    Suspend,
+    /// The registry has what [`JobAction::Ended`] said.
+    ResultStored,
+    /// Attempt numbers below this may be used.
+    AttemptsReserved {
+        /// The first that may not.
+        below: u32,
+    },
     /// The answer to [`JobAction::Storage`].
     Storage {
         /// As given.
@@ -175,6 +194,12 @@ pub enum JobAction {
     },
     /// What users see has changed.
     Changed,
+    /// The job has ended in this status: keep it; answered by [`JobEvent::ResultStored`].
+    Ended(Box<v1::JobStatus>),
+    /// More attempt numbers are needed.
+    ReserveAttempts,
+    /// Another JobManager has written HEAD.
+    Deposed,
 }
 
 /// One execution attempt of a task, the current one.
@@ -242,6 +267,10 @@ pub struct Counters {
     pub regions_restored: u64,
     /// Changes of the parallelism.
     pub rescales: u64,
+    /// All tasks were taken over from an earlier leader.
+    pub adopted: u64,
+    /// Some regions were, others restarted.
+    pub adopted_in_part: u64,
     /// Transitions of the job.
     pub job: BTreeMap<(JobState, JobState), u64>,
     /// Transitions of executions.
@@ -309,8 +338,15 @@ pub struct JobMaster {
     cancel_reason: String,
     failures: VecDeque<v1::FailureRecord>,
     counters: Counters,
-    /// For a test of the simulator: acknowledgements are not fenced by attempt.
-    broken_fencing: bool,
+    /// Of a job that the registry keeps.
+    durable: Option<adoption::Durable>,
+    reconciliation: adoption::Reconciliation,
+    /// The registry does not have the result yet.
+    result_pending: bool,
+    /// Of the plan without its parallelism.
+    fingerprint: u64,
+    /// For a test of the simulator.
+    bug: Option<Bug>,
     actions: Vec<JobAction>,
 }
 
@@ -319,6 +355,7 @@ impl JobMaster {
     pub fn new(submission: Submission, leader: String, now: i64) -> Self {
         let Submission { job, plan, settings, coordinators, checkpoint_directory, seed } = submission;
         let planned = plan.clone();
+        let fingerprint = adoption::fingerprint(&plan);
         let topology = Topology::new(plan);
         let hold_rows = settings.checkpoints.interval_ms.is_some();
         let has_rows = topology::plan_collects(&topology.plan);
@@ -367,7 +404,11 @@ impl JobMaster {
             cancel_reason: String::new(),
             failures: VecDeque::new(),
             counters: Counters::default(),
-            broken_fencing: false,
+            durable: None,
+            reconciliation: adoption::Reconciliation::default(),
+            result_pending: false,
+            fingerprint,
+            bug: None,
             actions: Vec::new(),
         }
     }
@@ -388,6 +429,10 @@ impl JobMaster {
             JobEvent::TaskManagerLost { session, resource_id, reason } => {
                 self.on_taskmanager_lost(session, &resource_id, &reason, now);
             }
+            JobEvent::Attempts { session, attempts } => self.on_attempts(session, attempts, pool),
+            JobEvent::Suspend => return self.suspend(now),
+            JobEvent::ResultStored => {}
+            JobEvent::AttemptsReserved { below } => self.attempts_reserved(below),
             JobEvent::SlotsAdded => {
                 if !self.checkpoints.enabled() {
                     self.rescale_up(pool, now);
@@ -415,6 +460,7 @@ impl JobMaster {
             JobEvent::Storage { ticket, reply } => self.checkpoints.on_reply(ticket, reply, now),
             JobEvent::Tick => self.checkpoints.tick(now),
             JobEvent::Savepoint(wish) => self.checkpoints.savepoint(wish, now),
+            JobEvent::ResultStored => self.close(),
             JobEvent::Task { message, .. } => {
                 self.counters.stale_messages += 1;
                 if let FromTask::CheckpointAck(ack) = message {
@@ -444,8 +490,9 @@ impl JobMaster {
         if self.state.is_terminal() {
             return self.checkpoints.deadline();
         }
+        let reconciled = self.reconciliation.until_ms.filter(|_| self.state == JobState::Reconciling);
         let others = [self.checkpoints.deadline(), self.coordinators.deadline(), self.reader.deadline()];
-        [restart, slots].into_iter().chain(others).flatten().min()
+        [restart, slots, reconciled].into_iter().chain(others).flatten().min()
     }
 
     /// Does everything that has become possible.
@@ -454,6 +501,7 @@ impl JobMaster {
             self.carry_out_checkpoint_actions(pool, now);
             let before = self.state;
             match self.state {
+                JobState::Reconciling => self.reconcile(pool, now),
                 JobState::WaitingForResources => self.deploy_first(pool, now),
                 JobState::Restarting => self.deploy_restarting(pool, now),
                 JobState::Deploying => self.run_if_all_run(now),
@@ -498,13 +546,27 @@ impl JobMaster {
         for slot in std::mem::take(&mut self.slots).into_values() {
             pool.free_slot(slot);
         }
+        self.refuse_reported(&BTreeSet::new(), pool);
         let ended = hurtig_proto::internal::v1::JobEnded { job_id: self.id.as_str().into(), drop_local_state: true };
         let sessions: Vec<SessionId> = pool.iter().map(|(session, _)| session).collect();
         for session in sessions {
             self.send(session, ToTask::JobEnded(ended.clone()));
         }
         self.answer_stop_at_end();
-        self.checkpoints.end(state.status(true));
+        if self.durable.is_some() {
+            self.checkpoints.suspend("the job has ended");
+            // A crash before the result is kept must find the checkpoints.
+            self.result_pending = true;
+            self.actions.push(JobAction::Ended(Box::new(self.status())));
+        } else {
+            self.close();
+        }
+    }
+
+    /// Nothing needs the checkpoints of the ended job any more.
+    fn close(&mut self) {
+        self.result_pending = false;
+        self.checkpoints.end(self.state.status(true));
         for action in self.checkpoints.take_actions() {
             self.carry_out_after_end(action);
         }
@@ -581,15 +643,14 @@ impl JobMaster {
 
     /// Nothing is left to be done for it.
     pub fn closed(&self) -> bool {
-        self.state.is_terminal() && self.checkpoints.closed()
+        self.state.is_terminal() && !self.result_pending && self.checkpoints.closed()
     }
 
-    /// Breaks the job master so that acknowledgements of old attempts count. Only for showing that
-    /// the simulator notices.
+    /// Breaks the job master. Only for showing that the simulator notices.
     #[doc(hidden)]
-    pub fn break_fencing_of_acknowledgements(&mut self) {
-        self.checkpoints.break_abort_on_failover();
-        self.broken_fencing = true;
+    pub fn break_with(&mut self, bug: Bug) {
+        self.checkpoints.break_with(bug);
+        self.bug = Some(bug);
     }
 }
 

@@ -111,7 +111,7 @@ impl JobMaster {
         self.restarting = (0..self.topology.regions.len()).map(|region| (region, i64::MIN)).collect();
     }
 
-    fn change_plan(&mut self, plan: JobPlan, pool: &mut SlotPool) {
+    pub(super) fn change_plan(&mut self, plan: JobPlan, pool: &mut SlotPool) {
         self.counters.rescales += 1;
         for task in 0..self.executions.len() {
             self.collect.reset(task);

@@ -6,9 +6,14 @@
 /// | --- | --- | --- |
 /// | Created | HEAD is claimed, the checkpoint to restore is known | WaitingForResources |
 /// | Created | HEAD cannot be had | Failed |
+/// | Created | the same, of a job that an earlier leader ran | Reconciling |
+/// | Created | the same, of a job of which an earlier leader has written how it ended | Finished, Failed, Canceled |
+/// | Reconciling | TaskManagers run all of its tasks | Deploying |
+/// | Reconciling | TaskManagers run some of its regions, or time is up | Restarting |
+/// | Reconciling | time is up, no region runs | WaitingForResources |
 /// | WaitingForResources | all slots are reserved | Deploying |
 /// | WaitingForResources | slots are missing for too long, a coordinator fails | Failed |
-/// | Created, WaitingForResources | cancel | Canceled |
+/// | Created, Reconciling, WaitingForResources | cancel | Canceled |
 /// | Deploying | every task runs (or has finished) | Running |
 /// | Deploying, Running | a task fails, a TaskManager is lost; the strategy allows a restart | Restarting |
 /// | Restarting | every region to restart has ended, waited, has slots and is deployed again | Deploying |
@@ -20,6 +25,7 @@
 /// | Running | every task has finished | Finished |
 /// | Running | stop with a savepoint | StoppingWithSavepoint |
 /// | StoppingWithSavepoint | see [`super::stop`] | Running, Restarting, Failing, Canceling, Finished |
+/// | any that is not the end | this JobManager leads no more | Suspended |
 ///
 /// A failure of more regions while Restarting adds them; failures while Failing or Canceling are
 /// recorded only.
@@ -27,6 +33,8 @@
 pub enum JobState {
     /// Submitted; its checkpoints are being opened.
     Created,
+    /// An earlier leader ran it: waits for TaskManagers to say what runs.
+    Reconciling,
     /// Needs slots.
     WaitingForResources,
     /// All tasks are deployed, not all run yet.
@@ -47,6 +55,8 @@ pub enum JobState {
     Failed,
     /// Ended by the user.
     Canceled,
+    /// Another JobManager goes on with it.
+    Suspended,
 }
 
 impl JobState {
@@ -57,6 +67,12 @@ impl JobState {
             (Created, WaitingForResources),
             (Created, Failed),
             (Created, Canceled),
+            (Created, Finished),
+            (Created, Reconciling),
+            (Reconciling, WaitingForResources),
+            (Reconciling, Deploying),
+            (Reconciling, Restarting),
+            (Reconciling, Canceled),
             (WaitingForResources, Deploying),
             (WaitingForResources, Failed),
             (WaitingForResources, Canceled),
@@ -79,12 +95,31 @@ impl JobState {
             (Restarting, Canceling),
             (Failing, Failed),
             (Canceling, Canceled),
+            (Created, Suspended),
+            (Reconciling, Suspended),
+            (WaitingForResources, Suspended),
+            (Deploying, Suspended),
+            (Running, Suspended),
+            (StoppingWithSavepoint, Suspended),
+            (Restarting, Suspended),
+            (Canceling, Suspended),
+            (Failing, Suspended),
         ]
     };
 
-    /// The job has ended.
+    /// The job has ended, at least for this JobManager.
     pub fn is_terminal(self) -> bool {
+        self.is_globally_terminal() || self == JobState::Suspended
+    }
+
+    /// The job has ended for good.
+    pub fn is_globally_terminal(self) -> bool {
         matches!(self, JobState::Finished | JobState::Failed | JobState::Canceled)
+    }
+
+    /// The state of this name, in which a job ended for good.
+    pub fn ended(name: &str) -> Option<JobState> {
+        [JobState::Finished, JobState::Failed, JobState::Canceled].into_iter().find(|state| state.status(true) == name)
     }
 
     /// Flink's name of the state as users see it. `restarted`: tasks ran before.
@@ -92,6 +127,7 @@ impl JobState {
         match self {
             JobState::Deploying if restarted => "RESTARTING",
             JobState::Created | JobState::WaitingForResources | JobState::Deploying => "CREATED",
+            JobState::Reconciling => "RECONCILING",
             JobState::Running | JobState::StoppingWithSavepoint => "RUNNING",
             JobState::Restarting => "RESTARTING",
             JobState::Canceling => "CANCELLING",
@@ -99,6 +135,7 @@ impl JobState {
             JobState::Finished => "FINISHED",
             JobState::Failed => "FAILED",
             JobState::Canceled => "CANCELED",
+            JobState::Suspended => "SUSPENDED",
         }
     }
 }

@@ -11,6 +11,7 @@ use super::state::{ExecutionState, JobState};
 use super::topology::TaskRef;
 use super::{AcknowledgedCheckpoint, JobAction, JobMaster};
 use crate::checkpoint::files::sizes;
+use crate::simulator::Bug;
 use crate::slots::SessionId;
 
 impl JobMaster {
@@ -129,7 +130,7 @@ impl JobMaster {
     fn on_acknowledgement(&mut self, session: SessionId, ack: internal::CheckpointAck, now: i64) {
         let snapshot = ack.snapshot.unwrap_or_default();
         let mut task = self.current(session, ack.attempt.as_ref());
-        if self.broken_fencing && task.is_none() {
+        if self.bug == Some(Bug::StaleAcknowledgement) && task.is_none() {
             task = ack.attempt.as_ref().and_then(|a| self.topology.find(&a.vertex_id, a.subtask));
         }
         let Some(task) = task else {

@@ -4,6 +4,8 @@
 //! The shell gives it what happens ([`Event`]), carries out what it returns ([`Action`]), and calls
 //! it with [`Event::Tick`] when [`Master::deadline`] has come.
 
+mod ha;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use hurtig_graph::ids::JobId;
@@ -13,6 +15,7 @@ use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
 use hurtig_proto::v1;
 
 use crate::error::{Result, SchedulerError};
+use crate::ha::{HaReply, HaRequest};
 use crate::job::{JobAction, JobEvent, JobMaster, Submission};
 use crate::settings::MasterSettings;
 use crate::slots::{SessionId, SlotPool, TaskManager};
@@ -48,6 +51,13 @@ pub enum Event {
         /// What.
         event: Box<JobEvent>,
     },
+    /// The answer to [`Action::Ha`].
+    Ha {
+        /// As given.
+        ticket: u64,
+        /// The answer.
+        reply: HaReply,
+    },
 }
 
 /// What is to be done.
@@ -74,6 +84,29 @@ pub enum Action {
         /// What.
         action: JobAction,
     },
+    /// Call the store of high availability.
+    Ha {
+        /// Names the call.
+        ticket: u64,
+        /// The call.
+        request: HaRequest,
+    },
+    /// A job of an earlier leader: read and plan its graph, then call [`Master::recover`] or
+    /// [`Master::cannot_recover`].
+    Recover(Box<internal::RegisteredJob>),
+    /// All jobs of earlier leaders are known: TaskManagers and clients may come.
+    Open,
+    /// Answers [`Master::submit`] where jobs are kept in a registry.
+    Submitted {
+        /// The job.
+        job: JobId,
+        /// Whether it is new.
+        result: Result<bool>,
+    },
+    /// Nothing needs this job graph any more.
+    DeleteGraph(String),
+    /// A write was refused because there is a newer leader: lead no more.
+    StepDown(String),
 }
 
 #[derive(Debug)]
@@ -96,6 +129,7 @@ pub struct Master {
     stale_messages: u64,
     /// Lost while jobs needed them, and not back.
     lost: VecDeque<v1::LostTaskManager>,
+    ha: Option<ha::Leadership>,
     actions: Vec<Action>,
 }
 
@@ -112,6 +146,7 @@ impl Master {
             ended: Vec::new(),
             stale_messages: 0,
             lost: VecDeque::new(),
+            ha: None,
             actions: Vec::new(),
         }
     }
@@ -122,7 +157,9 @@ impl Master {
             Event::Tick => self.tick(now),
             Event::FromTaskManager { session, message } => self.on_message(session, *message, now),
             Event::Disconnected { session, reason } => self.lose(session, &reason, now),
+            Event::Job { job, event } if matches!(*event, JobEvent::Cancel) => self.cancel(&job, now),
             Event::Job { job, event } => self.job(&job, *event, now),
+            Event::Ha { ticket, reply } => self.on_ha_reply(ticket, reply, now),
         }
         std::mem::take(&mut self.actions)
     }
@@ -151,6 +188,7 @@ impl Master {
             self.ended.push(id.clone());
             self.forget_oldest();
         }
+        self.clean_if_closed(id, now);
         if self.pool.free() > free {
             self.tell_all(|| JobEvent::SlotsAdded, Some(id), now);
         }
@@ -167,6 +205,9 @@ impl Master {
         for action in actions {
             match action {
                 JobAction::Send { session, message } => self.send(session, *message),
+                JobAction::Ended(_) | JobAction::ReserveAttempts | JobAction::Deposed => {
+                    self.carry_out_durable(job, action);
+                }
                 action => self.actions.push(Action::Job { job: job.clone(), action }),
             }
         }
@@ -201,6 +242,7 @@ impl Master {
             let sequence = session.heartbeats;
             self.send(id, ToTask::Heartbeat(internal::Heartbeat { sequence }));
         }
+        self.tick_ha(now);
         let due = self.jobs.iter().filter(|(_, job)| job.deadline().is_some_and(|time| time <= now));
         for id in due.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.job(&id, JobEvent::Tick, now);
@@ -211,7 +253,8 @@ impl Master {
     pub fn deadline(&self) -> Option<i64> {
         let timeout = self.settings.heartbeat_timeout_ms as i64;
         let sessions = self.sessions.values().map(|s| s.next_heartbeat_ms.min(s.last_heard_ms + timeout));
-        sessions.chain(self.jobs.values().filter_map(JobMaster::deadline)).min()
+        let ha = self.ha.iter().filter_map(ha::Leadership::deadline);
+        sessions.chain(self.jobs.values().filter_map(JobMaster::deadline)).chain(ha).min()
     }
 
     fn on_message(&mut self, session: SessionId, message: internal::FromTaskManager, now: i64) {
@@ -299,6 +342,7 @@ impl Master {
             }),
         );
         self.drop_state_of_ended_jobs(session, register);
+        self.distribute_attempts(session, register, now);
         self.tell_all(|| JobEvent::SlotsAdded, None, now);
     }
 

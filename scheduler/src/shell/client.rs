@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::collect::ResultStream;
 use super::driver::{Command, Driver};
+use super::leadership::Role;
 use super::submit::SubmitContext;
 use crate::error::{Result, SchedulerError};
 use crate::job::JobEvent;
@@ -19,23 +20,18 @@ use crate::master::Event;
 /// A client of the JobManager of this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
-    commands: mpsc::UnboundedSender<Command>,
+    commands: Role,
     context: Arc<SubmitContext>,
 }
 
 impl Client {
-    pub(super) fn new(commands: mpsc::UnboundedSender<Command>, context: Arc<SubmitContext>) -> Self {
+    pub(super) fn new(commands: Role, context: Arc<SubmitContext>) -> Self {
         Client { commands, context }
     }
 
-    pub(super) fn send(&self, command: Command) {
-        // When the driver has ended, so have all streams that could care.
-        let _ = self.commands.send(command);
-    }
-
-    /// Returns when the JobManager has ended.
-    pub(super) async fn stopped(&self) {
-        self.commands.closed().await;
+    /// The driver, if this JobManager leads.
+    pub(super) fn leader(&self) -> Result<mpsc::UnboundedSender<Command>> {
+        self.commands.sender()
     }
 
     async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&mut Driver) -> T + Send + 'static) -> Result<T> {
@@ -43,8 +39,8 @@ impl Client {
         let ask = Box::new(move |driver: &mut Driver| {
             let _ = answer.send(question(driver));
         });
-        self.commands.send(Command::Ask(ask)).map_err(|_| SchedulerError::Stopped)?;
-        answered.await.map_err(|_| SchedulerError::Stopped)
+        self.commands.send(Command::Ask(ask))?;
+        answered.await.map_err(|_| self.commands.gone())
     }
 
     /// Validates and starts a job graph. An empty `job_id`: a new one. With an id that is known, the
@@ -55,17 +51,22 @@ impl Client {
     pub async fn submit_graph(&self, job_id: &str, graph: v1::JobGraph) -> Result<v1::SubmitJobResponse> {
         let job = job_id_or_new(job_id)?;
         let known = job.clone();
-        if self.ask(move |driver| driver.master.find(known.as_str()).is_ok()).await? {
+        if self.ask(move |driver| driver.master.knows(&known)).await? {
             return Ok(v1::SubmitJobResponse { job_id: job.to_string(), created: false });
         }
         let (context, id) = (self.context.clone(), job.clone());
-        let prepared = tokio::task::spawn_blocking(move || context.prepare(id, &graph)).await;
+        let (graph, epoch) = (Arc::new(graph), self.commands.epoch()?);
+        let to_plan = Arc::clone(&graph);
+        let prepared = tokio::task::spawn_blocking(move || context.prepare(id, &to_plan)).await;
         let (submission, storage) = prepared.map_err(|error| internal(&error))??;
         if let Some(start) = submission.settings.checkpoints.start.clone() {
             let plan = submission.plan.clone();
             self.context.check_start(&start, &plan, storage.as_ref()).await?;
         }
-        let created = self.ask(move |driver| driver.submit(submission, storage)).await?;
+        let kept = self.context.keep_graph(&job, &graph, epoch).await?;
+        let (answer, answered) = oneshot::channel();
+        self.ask(move |driver| driver.submit(submission, storage, kept, answer)).await?;
+        let created = answered.await.map_err(|_| self.commands.gone())??;
         Ok(v1::SubmitJobResponse { job_id: job.to_string(), created })
     }
 
@@ -99,7 +100,7 @@ impl Client {
     /// # Errors
     /// The JobManager is stopping.
     pub async fn list(&self) -> Result<Vec<v1::JobStatus>> {
-        self.ask(|driver| driver.master.jobs().map(crate::job::JobMaster::status).collect()).await
+        self.ask(|driver| driver.master.statuses()).await
     }
 
     /// Everything about a job.
@@ -108,7 +109,7 @@ impl Client {
     /// There is no such job.
     pub async fn describe(&self, job: &str) -> Result<v1::JobDetails> {
         let job = job.to_owned();
-        self.ask(move |driver| driver.master.find(&job).map(crate::job::JobMaster::details)).await?
+        self.ask(move |driver| driver.master.details(&job)).await?
     }
 
     /// The status of a job now and at each change.
@@ -172,7 +173,7 @@ impl Client {
     pub async fn collect(&self, job: &str) -> Result<ResultStream> {
         let job = job.to_owned();
         let (id, rows) = self.ask(move |driver| driver.rows(&job)).await??;
-        rows.read(id, self.commands.clone())
+        rows.read(id, self.commands.sender()?)
     }
 
     /// TaskManagers and slots.

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::client::Client;
 use super::driver::{Command, SessionStream};
+use crate::error::SchedulerError;
 use crate::master::Event;
 use crate::slots::SessionId;
 
@@ -40,14 +41,17 @@ impl ClusterService for ClusterServiceImpl {
         // Control messages only: their number is bounded by tasks and checkpoints.
         let (sender, receiver) = mpsc::unbounded_channel();
         let (open, closed) = oneshot::channel();
-        self.client.send(Command::Attach(session, SessionStream { to: sender, _open: open }));
-        tokio::spawn(read(self.client.clone(), session, request.into_inner(), closed));
+        let commands = self.client.leader()?;
+        // A stream belongs to one term of leadership: what comes later goes nowhere.
+        let attach = Command::Attach(session, SessionStream { to: sender, _open: open });
+        commands.send(attach).map_err(|_| SchedulerError::Stopped)?;
+        tokio::spawn(read(commands, session, request.into_inner(), closed));
         Ok(Response::new(UnboundedReceiverStream::new(receiver)))
     }
 }
 
 async fn read(
-    client: Client,
+    commands: mpsc::UnboundedSender<Command>,
     session: SessionId,
     mut stream: Streaming<internal::FromTaskManager>,
     mut closed: oneshot::Receiver<()>,
@@ -55,32 +59,36 @@ async fn read(
     let reason = loop {
         let message = tokio::select! {
             biased;
-            _ = &mut closed => return refuse_late(client, session, stream).await,
+            _ = &mut closed => return refuse_late(commands, session, stream).await,
             message = stream.message() => message,
         };
         match message {
             Ok(Some(message)) => {
                 let message = Box::new(message);
-                client.send(Command::Event(Event::FromTaskManager { session, message }));
+                let _ = commands.send(Command::Event(Event::FromTaskManager { session, message }));
             }
             Ok(None) => break "it has closed the connection".to_owned(),
             Err(status) => break format!("the connection is broken: {}", status.message()),
         }
     };
-    client.send(Command::Event(Event::Disconnected { session, reason }));
+    let _ = commands.send(Command::Event(Event::Disconnected { session, reason }));
 }
 
 /// A TaskManager that was given up (it was paused, or cut off) may not know yet. What it still sends
 /// goes to the state machine, which refuses it and says so.
-async fn refuse_late(client: Client, session: SessionId, mut stream: Streaming<internal::FromTaskManager>) {
+async fn refuse_late(
+    commands: mpsc::UnboundedSender<Command>,
+    session: SessionId,
+    mut stream: Streaming<internal::FromTaskManager>,
+) {
     let late = async {
         while let Ok(Some(message)) = stream.message().await {
-            client.send(Command::Event(Event::FromTaskManager { session, message: Box::new(message) }));
+            let _ = commands.send(Command::Event(Event::FromTaskManager { session, message: Box::new(message) }));
         }
     };
     tokio::select! {
         () = late => {}
-        () = client.stopped() => {}
+        () = commands.closed() => {}
         () = tokio::time::sleep(LATE_MESSAGES) => {}
     }
 }

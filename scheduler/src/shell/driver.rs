@@ -15,9 +15,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::collect::CollectQueue;
+use super::leadership::{HaServices, Role};
 use super::metrics::JobMetrics;
+use super::submit::SubmitContext;
 use crate::checkpoint::SavepointWish;
 use crate::error::{Result, SchedulerError};
+use crate::ha::{self, HaStorage};
 use crate::job::{JobAction, JobEvent, Submission};
 use crate::master::{Action, Event, Master};
 use crate::slots::SessionId;
@@ -48,7 +51,7 @@ impl Clock {
         self.started_ms + i64::try_from(self.started.elapsed().as_millis()).unwrap_or(0)
     }
 
-    fn instant(&self, ms: i64) -> tokio::time::Instant {
+    pub(super) fn instant(&self, ms: i64) -> tokio::time::Instant {
         let after = Duration::from_millis(ms.saturating_sub(self.now_ms()).max(0) as u64);
         tokio::time::Instant::now() + after.min(LONGEST_SLEEP)
     }
@@ -69,6 +72,22 @@ pub(super) enum Command {
     Attach(SessionId, SessionStream),
     /// Looks at, or changes, what the driver holds.
     Ask(Box<dyn FnOnce(&mut Driver) + Send>),
+    /// The graph of a job of an earlier leader was read and planned.
+    Recovered(Box<internal::RegisteredJob>, Result<Prepared>),
+}
+
+/// A job ready to be run.
+pub(super) type Prepared = (Submission, Arc<dyn CheckpointStorage>);
+
+/// Of one term of leadership.
+pub(super) struct Term {
+    pub(super) epoch: u64,
+    pub(super) leader_id: String,
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) role: Role,
+    /// Told when a write of this term was refused.
+    pub(super) deposed: mpsc::UnboundedSender<(u64, String)>,
+    pub(super) services: HaServices,
 }
 
 /// A job's parts that are not in the state machine.
@@ -91,6 +110,12 @@ pub(super) struct Driver {
     savepoints: BTreeMap<u64, oneshot::Sender<Result<String>>>,
     next_savepoint: u64,
     calls: JoinSet<()>,
+    context: Arc<SubmitContext>,
+    /// With high availability.
+    term: Option<Term>,
+    over: bool,
+    /// Submissions that wait for the registry.
+    submissions: BTreeMap<JobId, Vec<oneshot::Sender<Result<bool>>>>,
 }
 
 impl Driver {
@@ -100,6 +125,7 @@ impl Driver {
         catalog: Arc<dyn ConnectorCatalog>,
         commands: mpsc::UnboundedSender<Command>,
         runtime: Handle,
+        context: Arc<SubmitContext>,
     ) -> Self {
         Driver {
             master,
@@ -112,13 +138,25 @@ impl Driver {
             savepoints: BTreeMap::new(),
             next_savepoint: 1,
             calls: JoinSet::new(),
+            context,
+            term: None,
+            over: false,
+            submissions: BTreeMap::new(),
         }
     }
 
+    /// The driver is that of one term of leadership.
+    pub(super) fn of_term(mut self, term: Term) -> Self {
+        self.term = Some(term);
+        self
+    }
+
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>, mut stop: watch::Receiver<bool>) {
+        let actions = self.master.lead(self.clock.now_ms());
+        self.carry_out(actions);
         let mut renewal = tokio::time::interval(METRICS_INTERVAL);
         renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
+        while !self.over {
             let deadline = self.master.deadline().unwrap_or(i64::MAX);
             if deadline <= self.clock.now_ms() {
                 // Before the next command: a flood of result rows must not hold up heartbeats.
@@ -137,12 +175,21 @@ impl Driver {
                 () = tokio::time::sleep_until(wake) => {}
             }
         }
+        if self.term.is_some() {
+            let actions = self.master.suspend(self.clock.now_ms());
+            self.carry_out(actions);
+            // What is under way must not be waited for: the next leader fences it off.
+            self.calls.abort_all();
+        }
         // Streams end, and with them the services.
         self.sessions.clear();
         self.savepoints.clear();
         for parts in self.jobs.values() {
             if let Some(rows) = &parts.rows {
-                rows.close(Err(SchedulerError::Stopped));
+                rows.close(Err(match self.term {
+                    Some(_) => SchedulerError::LeadershipLost,
+                    None => SchedulerError::Stopped,
+                }));
             }
         }
         let drain = async { while self.calls.join_next().await.is_some() {} };
@@ -158,6 +205,11 @@ impl Driver {
                 self.sessions.insert(session, stream);
             }
             Command::Ask(ask) => ask(self),
+            Command::Recovered(entry, Ok(prepared)) => self.recover(&entry, prepared),
+            Command::Recovered(entry, Err(error)) => {
+                let actions = self.master.cannot_recover(&entry, &error.to_string(), self.clock.now_ms());
+                self.carry_out(actions);
+            }
         }
     }
 
@@ -188,6 +240,7 @@ impl Driver {
                     }
                 }
                 Action::Job { job, action } => self.carry_out_job(&job, action),
+                action => self.carry_out_ha(action),
             }
         }
     }
@@ -209,9 +262,77 @@ impl Driver {
                 }
             }
             JobAction::Changed => self.publish(job),
-            // The master turns it into a message to the session.
-            JobAction::Send { .. } => {}
+            // The master turns them into messages and changes of the registry.
+            JobAction::Send { .. } | JobAction::Ended(_) | JobAction::ReserveAttempts | JobAction::Deposed => {}
         }
+    }
+
+    fn carry_out_ha(&mut self, action: Action) {
+        match action {
+            Action::Ha { ticket, request } => self.call_ha(move |storage, commands| async move {
+                let reply = ha::storage::perform(storage.as_ref(), request).await;
+                let _ = commands.send(Command::Event(Event::Ha { ticket, reply }));
+            }),
+            Action::Recover(entry) => {
+                let context = self.context.clone();
+                self.call_ha(move |storage, commands| async move {
+                    let prepared = context.prepare_recovered(storage, &entry).await;
+                    let _ = commands.send(Command::Recovered(entry, prepared));
+                });
+            }
+            Action::Open => self.open(),
+            Action::Submitted { job, result } => {
+                if !matches!(result, Ok(true)) {
+                    self.jobs.retain(|id, _| *id != job || self.master.find(id.as_str()).is_ok());
+                }
+                for (i, answer) in self.submissions.remove(&job).unwrap_or_default().into_iter().enumerate() {
+                    // Of several that came with one id, the first has made it.
+                    let _ = answer.send(result.clone().map(|created| created && i == 0));
+                }
+            }
+            Action::DeleteGraph(name) => self.call_ha(move |storage, _| async move {
+                if let Err(error) = storage.delete_graph(&name).await {
+                    tracing::warn!(%error, name, "a job graph cannot be deleted");
+                }
+            }),
+            Action::StepDown(reason) => {
+                metrics::counter!("hurtig_ha_fenced_writes_total").increment(1);
+                self.over = true;
+                if let Some(term) = &self.term {
+                    let _ = term.deposed.send((term.epoch, reason));
+                }
+            }
+            Action::Send { .. } | Action::Disconnect { .. } | Action::Job { .. } => {}
+        }
+    }
+
+    fn call_ha<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        call: impl FnOnce(Arc<dyn HaStorage>, mpsc::UnboundedSender<Command>) -> F,
+    ) {
+        let Some(term) = &self.term else { return };
+        self.calls.spawn_on(call(term.services.storage.clone(), self.commands.clone()), &self.runtime);
+    }
+
+    /// All jobs of earlier leaders are known.
+    fn open(&mut self) {
+        let Some(term) = &self.term else { return };
+        let epoch = term.epoch;
+        term.role.lead(term.commands.clone(), epoch);
+        tracing::info!(epoch, jobs = self.master.jobs().count(), "the jobs of the cluster are taken over");
+        self.call_ha(move |storage, _| async move {
+            if let Err(error) = storage.sweep_graphs(epoch).await {
+                tracing::warn!(%error, "job graphs that nothing needs cannot be deleted");
+            }
+        });
+    }
+
+    fn recover(&mut self, entry: &internal::RegisteredJob, (submission, storage): Prepared) {
+        let job = submission.job.clone();
+        self.add_parts(&submission, storage);
+        let actions = self.master.recover(submission, entry, self.clock.now_ms());
+        self.carry_out(actions);
+        self.publish(&job);
     }
 
     fn call_storage(&mut self, job: &JobId, ticket: u64, request: storage::StorageRequest) {
@@ -246,6 +367,7 @@ impl Driver {
         {
             rows.close(match status.state.as_str() {
                 "FINISHED" => Ok(()),
+                "SUSPENDED" => Err(SchedulerError::LeadershipLost),
                 "CANCELED" => Err(SchedulerError::JobFailed(match master.cancel_reason() {
                     "" => "the job was cancelled".into(),
                     reason => format!("the job was {reason}"),
@@ -274,22 +396,44 @@ impl Driver {
         super::metrics::update_cluster(self.master.pool(), running);
     }
 
-    /// Starts a job; false when its id is known already.
-    pub(super) fn submit(&mut self, submission: Submission, storage: Arc<dyn CheckpointStorage>) -> bool {
+    /// Starts a job and answers: false when its id is known already. `graph`: where its graph is kept.
+    pub(super) fn submit(
+        &mut self,
+        submission: Submission,
+        storage: Arc<dyn CheckpointStorage>,
+        graph: Option<String>,
+        answer: oneshot::Sender<Result<bool>>,
+    ) {
         let job = submission.job.clone();
-        if self.master.find(job.as_str()).is_ok() {
-            return false;
+        if let Some(graph) = graph {
+            if !self.master.knows(&job) {
+                self.add_parts(&submission, storage);
+            }
+            self.submissions.entry(job.clone()).or_default().push(answer);
+            let actions = self.master.submit_durable(submission, graph, self.clock.now_ms());
+            self.carry_out(actions);
+            return self.publish(&job);
         }
-        let collects = crate::job::topology::plan_collects(&submission.plan);
-        let rows = collects.then(|| Arc::new(CollectQueue::default()));
-        let metrics = JobMetrics::new(&job, &submission.plan.name);
-        self.jobs.insert(job.clone(), JobParts { storage, status: watch::Sender::default(), rows, metrics });
-        // Jobs that ended long ago are forgotten.
-        self.jobs.retain(|id, _| *id == job || self.master.find(id.as_str()).is_ok());
+        if self.master.find(job.as_str()).is_ok() {
+            let _ = answer.send(Ok(false));
+            return;
+        }
+        self.add_parts(&submission, storage);
         let (created, actions) = self.master.submit(submission, self.clock.now_ms());
         self.carry_out(actions);
         self.publish(&job);
-        created
+        let _ = answer.send(Ok(created));
+    }
+
+    /// What a job has besides its state machine.
+    fn add_parts(&mut self, submission: &Submission, storage: Arc<dyn CheckpointStorage>) {
+        let job = submission.job.clone();
+        // Jobs that ended long ago are forgotten.
+        self.jobs.retain(|id, _| self.master.knows(id));
+        let collects = crate::job::topology::plan_collects(&submission.plan);
+        let rows = collects.then(|| Arc::new(CollectQueue::default()));
+        let metrics = JobMetrics::new(&job, &submission.plan.name);
+        self.jobs.insert(job, JobParts { storage, status: watch::Sender::default(), rows, metrics });
     }
 
     /// Asks a job for a savepoint, perhaps to stop with it.
@@ -309,9 +453,15 @@ impl Driver {
     }
 
     pub(super) fn watch(&self, job: &str) -> Result<watch::Receiver<v1::JobStatus>> {
-        let id = self.master.find(job)?.id();
-        let parts = self.jobs.get(id).ok_or_else(|| SchedulerError::UnknownJob(job.to_owned()))?;
-        Ok(parts.status.subscribe())
+        let parts = self.master.find(job).ok().and_then(|found| self.jobs.get(found.id()));
+        match parts {
+            Some(parts) => Ok(parts.status.subscribe()),
+            // It has ended under an earlier leader.
+            None => {
+                let status = self.master.details(job)?.status.unwrap_or_default();
+                Ok(watch::channel(status).1)
+            }
+        }
     }
 
     pub(super) fn rows(&self, job: &str) -> Result<(JobId, Arc<CollectQueue>)> {

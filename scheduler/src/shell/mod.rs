@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `driver` | the one task that owns the state machine |
 //! | [`client`] | what clients can ask; the gRPC service and embedded clients use the same |
+//! | [`leadership`] | the lease around the driver, where several JobManagers stand in for each other |
 //! | `submit` | from a job graph or SQL to a submission |
 //! | `collect` | result rows between the state machine and the one reader |
 //! | `job_service`, `cluster_service` | gRPC |
@@ -15,6 +16,7 @@ mod cluster_service;
 mod collect;
 mod driver;
 mod job_service;
+pub mod leadership;
 mod metrics;
 mod submit;
 
@@ -39,6 +41,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 pub use client::{Client, JobWatch};
 pub use collect::ResultStream;
+pub use leadership::HaServices;
 
 use crate::error::{Result, SchedulerError};
 use crate::job::savepoint::Declarations;
@@ -46,6 +49,7 @@ use crate::master::Master;
 use crate::settings::MasterSettings;
 use crate::storage::CheckpointStorage;
 use driver::Driver;
+use leadership::Role;
 
 /// How long [`JobManager::stop`] waits for storage calls and open streams.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -107,12 +111,15 @@ pub struct JobManagerServices {
     pub sql: Option<Arc<dyn SqlHandler>>,
     /// More gRPC services.
     pub routes: Option<AddRoutes>,
+    /// `None`: this JobManager is the only one.
+    pub ha: Option<HaServices>,
 }
 
 /// A running JobManager. Dropping it stops it without waiting.
 pub struct JobManager {
     address: SocketAddr,
     client: Client,
+    role: Role,
     stop: watch::Sender<bool>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -131,18 +138,26 @@ impl JobManager {
         let listener = listen(&config.bind)?;
         let address = listener.local_addr().map_err(|error| bind_error(&config.bind, &error))?;
         let clock = driver::Clock::start();
-        // Rises from one JobManager to the next on any machine with a clock.
-        let epoch = clock.now_ms().max(1) as u64;
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        let master = Master::new(id, epoch, settings);
-        let (stop, stopped) = watch::channel(false);
-
         let _in_runtime = runtime.enter();
-        let (sender, commands) = tokio::sync::mpsc::unbounded_channel();
-        let JobManagerServices { catalog, resolver, storage, declarations, sql, routes } = services;
-        let context = submit::SubmitContext { config, catalog: catalog.clone(), resolver, storage, declarations, sql };
-        let client = Client::new(sender.clone(), Arc::new(context));
-        let driver = Driver::new(master, clock, catalog, sender, runtime.clone());
+        let JobManagerServices { catalog, resolver, storage, declarations, sql, routes, ha } = services;
+        let ha_storage = ha.as_ref().map(|ha| ha.storage.clone());
+        let context = submit::SubmitContext {
+            config,
+            catalog: catalog.clone(),
+            resolver,
+            storage,
+            declarations,
+            sql,
+            ha: ha_storage,
+        };
+        let context = Arc::new(context);
+        let parts = DriverParts { settings, clock, catalog, runtime: runtime.clone(), context: context.clone() };
+        let (role, driving, stop) = match ha {
+            Some(ha) => parts.contend(ha, address.to_string()),
+            None => parts.alone(),
+        };
+        let stopped = stop.subscribe();
+        let client = Client::new(role.clone(), context);
         let job_service = JobServiceServer::new(job_service::JobServiceImpl::new(client.clone()))
             .max_decoding_message_size(limit)
             .max_encoding_message_size(limit);
@@ -156,11 +171,18 @@ impl JobManager {
         };
         let listener =
             tokio::net::TcpListener::from_std(listener).map_err(|error| bind_error(&address.to_string(), &error))?;
-        let tasks = vec![
-            runtime.spawn(driver.run(commands, stopped.clone())),
-            runtime.spawn(serve(server, listener, routes, stopped)),
-        ];
-        Ok(JobManager { address, client, stop, tasks })
+        let tasks = vec![runtime.spawn(driving), runtime.spawn(serve(server, listener, routes, stopped))];
+        Ok(JobManager { address, client, role, stop, tasks })
+    }
+
+    /// Whether it leads; waits until that is known. Always, without high availability.
+    pub async fn leads(&self) -> bool {
+        self.role.known().await
+    }
+
+    /// Whether it leads, as far as it knows now.
+    pub fn leads_now(&self) -> bool {
+        self.role.leads()
     }
 
     /// Where it listens.
@@ -188,6 +210,46 @@ impl JobManager {
 impl Drop for JobManager {
     fn drop(&mut self) {
         let _ = self.stop.send(true);
+    }
+}
+
+type Driving = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What every driver of this process is made of.
+struct DriverParts {
+    settings: MasterSettings,
+    clock: driver::Clock,
+    catalog: Arc<dyn ConnectorCatalog>,
+    runtime: Handle,
+    context: Arc<submit::SubmitContext>,
+}
+
+impl DriverParts {
+    /// One driver for as long as the process lives.
+    fn alone(self) -> (Role, Driving, watch::Sender<bool>) {
+        // Rises from one JobManager to the next on any machine with a clock.
+        let epoch = self.clock.now_ms().max(1) as u64;
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let (sender, commands) = tokio::sync::mpsc::unbounded_channel();
+        let (stop, stopped) = watch::channel(false);
+        let master = Master::new(id, epoch, self.settings);
+        let driver = Driver::new(master, self.clock, self.catalog, sender.clone(), self.runtime, self.context);
+        (Role::alone(sender), Box::pin(driver.run(commands, stopped)), stop)
+    }
+
+    /// A driver for each term of leadership.
+    fn contend(self, ha: HaServices, address: String) -> (Role, Driving, watch::Sender<bool>) {
+        let clock = self.clock;
+        let start_term = move |term: driver::Term| {
+            let reconcile_ms = u64::try_from(term.services.reconcile.as_millis()).unwrap_or(u64::MAX / 4);
+            let master = Master::new(term.leader_id.clone(), term.epoch, self.settings.clone());
+            let master = master.with_registry(reconcile_ms);
+            let (catalog, context) = (self.catalog.clone(), self.context.clone());
+            let sender = term.commands.clone();
+            Driver::new(master, clock, catalog, sender, self.runtime.clone(), context).of_term(term)
+        };
+        let (role, contending, stop) = leadership::contender(ha, address, clock, Box::new(start_term));
+        (role, Box::pin(contending), stop)
     }
 }
 

@@ -10,12 +10,14 @@ use hurtig_graph::error::{ErrorKind, GraphError};
 use hurtig_graph::ids::JobId;
 use hurtig_graph::job::{ExprResolver, JobPlan, plan};
 use hurtig_graph::schema::RowSchema;
+use hurtig_proto::internal::v1 as internal;
 use hurtig_proto::v1;
 use hurtig_proto::v1::operator::Kind;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Declare, JobManagerConfig, SqlHandler, StorageFactory};
 use crate::error::{Result, SchedulerError};
+use crate::ha::HaStorage;
 use crate::job::{Submission, savepoint};
 use crate::settings::{JobSettings, StartFrom};
 use crate::storage::{CheckpointStorage, StorageError};
@@ -28,7 +30,12 @@ pub(super) struct SubmitContext {
     pub(super) storage: StorageFactory,
     pub(super) declarations: Option<Declare>,
     pub(super) sql: Option<Arc<dyn SqlHandler>>,
+    /// Where job graphs are kept.
+    pub(super) ha: Option<Arc<dyn HaStorage>>,
 }
+
+/// Between two tries to read the graph of a job of an earlier leader.
+const RECOVERY_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
 
 impl SubmitContext {
     /// Everything that can fail does so here, before there is a job. May block.
@@ -58,6 +65,37 @@ impl SubmitContext {
         })?;
         let declared = self.declarations.as_ref().map(|declare| declare(plan)).unwrap_or_default();
         savepoint::check(start, &metadata, plan, &declared).map_err(SchedulerError::Precondition)
+    }
+
+    /// Keeps a job graph for later leaders; gives the name of its object. `None`: there are none.
+    pub(super) async fn keep_graph(&self, job: &JobId, graph: &v1::JobGraph, epoch: u64) -> Result<Option<String>> {
+        match &self.ha {
+            Some(storage) => Ok(Some(storage.write_graph(job, graph, epoch).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The job that an earlier leader has kept. Waits for as long as the store is away.
+    pub(super) async fn prepare_recovered(
+        self: Arc<Self>,
+        storage: Arc<dyn HaStorage>,
+        entry: &internal::RegisteredJob,
+    ) -> Result<(Submission, Arc<dyn CheckpointStorage>)> {
+        let job = JobId::parse(&entry.job_id)?;
+        let graph = loop {
+            match storage.read_graph(&entry.graph_object).await {
+                Err(StorageError::Unavailable(reason)) => {
+                    tracing::warn!(%job, reason, "the graph of a job cannot be read yet");
+                    tokio::time::sleep(RECOVERY_PAUSE).await;
+                }
+                read => break read?,
+            }
+        };
+        let prepared = tokio::task::spawn_blocking(move || self.prepare(job, &graph)).await;
+        prepared.map_err(|error| SchedulerError::Other {
+            kind: ErrorKind::Internal,
+            message: format!("planning has crashed: {error}"),
+        })?
     }
 
     fn check_connectors(&self, graph: &v1::JobGraph) -> Result<()> {

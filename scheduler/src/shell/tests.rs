@@ -81,6 +81,7 @@ fn start(pairs: &[(&str, &str)]) -> (JobManager, Arc<MemoryStorage>) {
         declarations: None,
         sql: Some(Arc::new(EchoSql)),
         routes: None,
+        ha: None,
     };
     let configuration =
         Configuration::from_map(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());

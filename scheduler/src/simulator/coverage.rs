@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::checkpoint::CheckpointPhase;
+use crate::job::JobMaster;
 use crate::job::state::{ExecutionState, JobState};
 
 /// What came of one seed.
@@ -29,6 +30,20 @@ pub struct Report {
     pub rescaled: bool,
     /// The job was stopped with a savepoint.
     pub stopped: bool,
+    /// A JobManager that led has died.
+    pub leader_crashes: u64,
+    /// One of them while a checkpoint was under way.
+    pub crashed_in_checkpoint: bool,
+    /// Jobs of earlier leaders that were taken on.
+    pub recoveries: u64,
+    /// All tasks of the job were taken over as they ran.
+    pub adopted: bool,
+    /// Some regions were, others restarted.
+    pub adopted_in_part: bool,
+    /// Two JobManagers led at the same time, each as it saw it.
+    pub two_leaders: bool,
+    /// Terms that ended because a write was refused.
+    pub fenced: u64,
     /// The state in which the job ended.
     pub end: Option<JobState>,
     /// Transitions of the job.
@@ -37,6 +52,23 @@ pub struct Report {
     pub executions: BTreeMap<(ExecutionState, ExecutionState), u64>,
     /// Transitions of checkpoints.
     pub phases: BTreeMap<(CheckpointPhase, CheckpointPhase), u64>,
+}
+
+impl Report {
+    /// Adds the figures of one leader's job.
+    pub fn absorb(&mut self, job: &JobMaster) {
+        let counters = job.counters();
+        self.restored |= counters.regions_restored > 0;
+        self.refused_stale |= counters.stale_messages > 0;
+        self.checkpoints += job.checkpoints().stats().completed;
+        self.restarts += u64::from(job.status().restarts);
+        self.rescaled |= counters.rescales > 0;
+        self.adopted |= counters.adopted > 0;
+        self.adopted_in_part |= counters.adopted_in_part > 0;
+        add(&mut self.job, &counters.job);
+        add(&mut self.executions, &counters.executions);
+        add(&mut self.phases, job.checkpoints().transitions());
+    }
 }
 
 /// The sum of many reports.
@@ -49,6 +81,13 @@ pub struct Coverage {
     region_only: u64,
     rescaled: u64,
     stopped: u64,
+    leader_crashes: u64,
+    crashed_in_checkpoint: u64,
+    recoveries: u64,
+    adopted: u64,
+    adopted_in_part: u64,
+    two_leaders: u64,
+    fenced: u64,
     checkpoints: u64,
     restarts: u64,
     ends: BTreeMap<JobState, u64>,
@@ -70,6 +109,13 @@ impl Coverage {
         self.region_only += u64::from(report.region_only);
         self.rescaled += u64::from(report.rescaled);
         self.stopped += u64::from(report.stopped);
+        self.leader_crashes += report.leader_crashes;
+        self.crashed_in_checkpoint += u64::from(report.crashed_in_checkpoint);
+        self.recoveries += report.recoveries;
+        self.adopted += u64::from(report.adopted);
+        self.adopted_in_part += u64::from(report.adopted_in_part);
+        self.two_leaders += u64::from(report.two_leaders);
+        self.fenced += u64::from(report.fenced > 0);
         self.checkpoints += report.checkpoints;
         self.restarts += report.restarts;
         if let Some(end) = report.end {
@@ -88,12 +134,16 @@ impl Coverage {
                 missing.push(format!("only {count} of {} seeds {what}, less than {least_percent} %", self.seeds));
             }
         };
-        // Jobs that are stopped or cancelled early have nothing to restore.
-        share("restore from a checkpoint after a failure", self.restored, 55);
-        share("refuse a message of a stale attempt", self.refused_stale, 20);
+        share("restore from a checkpoint after a failure", self.restored, 30);
+        share("refuse a message of a stale attempt", self.refused_stale, 15);
         share("restart a region while others run", self.region_only, 10);
-        share("change the parallelism", self.rescaled, 3);
-        share("stop with a savepoint", self.stopped, 5);
+        share("change the parallelism", self.rescaled, 1);
+        share("lose the JobManager during a checkpoint", self.crashed_in_checkpoint, 20);
+        share("take all tasks over from an earlier leader", self.adopted, 6);
+        share("take some regions over and restart others", self.adopted_in_part, 1);
+        share("have two JobManagers lead at the same time", self.two_leaders, 3);
+        share("refuse a write of a deposed leader", self.fenced, 1);
+        share("stop with a savepoint", self.stopped, 3);
         missing.extend(rare("job", JobState::TRANSITIONS, &self.job));
         missing.extend(rare("execution", ExecutionState::TRANSITIONS, &self.executions));
         missing.extend(rare("checkpoint", CheckpointPhase::TRANSITIONS, &self.phases));
@@ -129,6 +179,12 @@ impl fmt::Display for Coverage {
         writeln!(f, "restarted a region while others ran on: {} %", percent(self.region_only))?;
         writeln!(f, "changed the parallelism: {} %", percent(self.rescaled))?;
         writeln!(f, "stopped with a savepoint: {} %", percent(self.stopped))?;
+        writeln!(f, "lost the JobManager during a checkpoint: {} %", percent(self.crashed_in_checkpoint))?;
+        writeln!(f, "took all tasks over from an earlier leader: {} %", percent(self.adopted))?;
+        writeln!(f, "took some regions over and restarted others: {} %", percent(self.adopted_in_part))?;
+        writeln!(f, "had two JobManagers lead at the same time: {} %", percent(self.two_leaders))?;
+        writeln!(f, "refused a write of a deposed leader: {} %", percent(self.fenced))?;
+        writeln!(f, "crashes of leading JobManagers {}, jobs recovered {}", self.leader_crashes, self.recoveries)?;
         writeln!(f, "checkpoints completed {}, restarts {}", self.checkpoints, self.restarts)?;
         writeln!(f, "ends {:?}", self.ends)?;
         for ((from, to), count) in &self.job {

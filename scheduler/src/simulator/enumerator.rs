@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use super::Bug;
 use hurtig_graph::coordinator::{CoordinatorAction, CoordinatorEvent, OperatorCoordinator};
 
 /// A reader's request for a split.
@@ -35,9 +36,15 @@ pub struct Enumerator {
     given: Vec<(u32, u32, u64)>,
     waiting: BTreeSet<u32>,
     last_snapshot: u64,
+    bug: Option<Bug>,
 }
 
 impl Enumerator {
+    /// With a deliberate bug, or without.
+    pub fn new(bug: Option<Bug>) -> Self {
+        Enumerator { bug, ..Enumerator::default() }
+    }
+
     fn give(&mut self, subtask: u32) -> Vec<CoordinatorAction> {
         let Some(unassigned) = &mut self.unassigned else {
             self.waiting.insert(subtask);
@@ -62,7 +69,9 @@ impl OperatorCoordinator for Enumerator {
             }
             CoordinatorEvent::Message { subtask, .. } => self.give(subtask),
             CoordinatorEvent::CheckpointComplete { checkpoint } => {
-                self.given.retain(|(_, _, after)| *after >= checkpoint);
+                if self.bug != Some(Bug::SplitsTwiceAfterReset) {
+                    self.given.retain(|(_, _, after)| *after >= checkpoint);
+                }
                 Vec::new()
             }
             _ => Vec::new(),
@@ -77,13 +86,26 @@ impl OperatorCoordinator for Enumerator {
     }
 
     fn restore(&mut self, state: Option<&[u8]>) -> Result<(), String> {
-        *self = Enumerator { unassigned: state.and_then(read_snapshot), ..Enumerator::default() };
+        *self = Enumerator { unassigned: state.and_then(read_snapshot), ..Enumerator::new(self.bug) };
         Ok(())
+    }
+
+    fn adopt(&mut self, subtask: u32, received: &[Vec<u8>]) -> bool {
+        let Some(unassigned) = &mut self.unassigned else { return false };
+        if self.bug == Some(Bug::ReceiptsForgotten) {
+            return true;
+        }
+        for split in received.iter().filter_map(|payload| read_answer(payload)) {
+            unassigned.remove(&split);
+            self.given.push((subtask, split, self.last_snapshot));
+        }
+        true
     }
 
     fn reset_subtask(&mut self, subtask: u32, checkpoint: u64) -> Vec<CoordinatorAction> {
         self.waiting.remove(&subtask);
-        let taken_back = |(to, _, after): &(u32, u32, u64)| *to == subtask && *after >= checkpoint;
+        let all = self.bug == Some(Bug::SplitsTwiceAfterReset);
+        let taken_back = |(to, _, after): &(u32, u32, u64)| *to == subtask && (all || *after >= checkpoint);
         if let Some(unassigned) = &mut self.unassigned {
             unassigned.extend(self.given.iter().filter(|given| taken_back(given)).map(|(_, split, _)| *split));
         }

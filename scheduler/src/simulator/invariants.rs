@@ -1,7 +1,8 @@
 //! What must hold in every world, checked after every step and whenever HEAD changes, a sink
 //! commits or an object is deleted. The one definition.
 //!
-//! 1. At most one attempt of a subtask is live on connected TaskManagers.
+//! 1. At most one attempt of a subtask is live for each leader: deployed or taken over by it, on a
+//!    connected TaskManager.
 //! 2. A job is RUNNING only when each of its tasks runs on a connected TaskManager or has finished.
 //! 3. A checkpoint that HEAD names is complete: a snapshot of every subtask that had not finished,
 //!    each by the current attempt; what consumers have received is what producers have sent, and
@@ -14,10 +15,14 @@
 //!    is what sources had read in the savepoint: of a finished job exactly that, of another together
 //!    with the transactions in the savepoint, which whoever starts from it commits.
 //! 8. A savepoint that the user was told of is complete, and nothing of it is deleted.
+//! 9. A leader writes neither HEAD nor the registry once a newer one has; epochs never fall.
+//! 10. A job whose submission was answered is in the registry; a job whose result is there is not
+//!    deployed again, and its result stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use hurtig_graph::ids::JobId;
 use hurtig_proto::v1;
 
 use super::enumerator;
@@ -25,6 +30,7 @@ use super::process::Process;
 use super::scenario::Scenario;
 use super::store::{Ledger, Store};
 use super::task::{self, TaskId, TaskState};
+use crate::ha::MemoryHaStore;
 use crate::job::JobMaster;
 use crate::job::state::{ExecutionState, JobState};
 use crate::slots::{SessionId, SlotPool};
@@ -51,7 +57,7 @@ pub fn after_step(job: &JobMaster, pool: &SlotPool, processes: &[Process]) -> Re
     let mut live = BTreeSet::new();
     let connected = |session: SessionId| pool.get(session).is_some();
     for process in processes.iter().filter(|p| p.alive && p.session.is_some_and(connected)) {
-        for id in process.tasks.keys() {
+        for id in process.tasks.keys().filter(|id| process.is_attached(id)) {
             if !live.insert((&id.vertex, id.subtask)) {
                 return Err(format!("two attempts of {}[{}] are live", id.vertex, id.subtask));
             }
@@ -69,7 +75,9 @@ pub fn after_step(job: &JobMaster, pool: &SlotPool, processes: &[Process]) -> Re
 }
 
 /// 3, for a checkpoint that HEAD names from now on.
-pub fn on_completed(id: u64, job: &JobMaster, store: &Store, scenario: &Scenario) -> Result<(), String> {
+///
+/// `job` is the one of the leader that has completed it, if that is still there.
+pub fn on_completed(id: u64, job: Option<&JobMaster>, store: &Store, scenario: &Scenario) -> Result<(), String> {
     let newest = store.completed.last().copied().unwrap_or(0);
     if id <= newest {
         return Err(format!("checkpoint {id} completes after {newest}"));
@@ -77,8 +85,10 @@ pub fn on_completed(id: u64, job: &JobMaster, store: &Store, scenario: &Scenario
     let entry = store.objects.head.iter().flat_map(|(head, _)| &head.retained).find(|entry| entry.checkpoint_id == id);
     let metadata = entry.and_then(|entry| store.objects.metadata.get(&entry.metadata_object));
     let Some(metadata) = metadata else { return Err(format!("checkpoint {id} has no metadata object")) };
-    complete(metadata, job)?;
-    consistent(metadata, job, scenario)?;
+    if let Some(job) = job {
+        complete(metadata, job)?;
+    }
+    consistent(metadata, scenario)?;
     files_exist(metadata.vertices.iter().flat_map(|v| &v.subtasks), store)
 }
 
@@ -111,9 +121,9 @@ fn complete(metadata: &v1::CheckpointMetadata, job: &JobMaster) -> Result<(), St
 }
 
 /// A consistent cut: nothing is received that was not sent, nothing is lost between.
-fn consistent(metadata: &v1::CheckpointMetadata, job: &JobMaster, scenario: &Scenario) -> Result<(), String> {
+fn consistent(metadata: &v1::CheckpointMetadata, scenario: &Scenario) -> Result<(), String> {
     let id = metadata.checkpoint_id;
-    let plan = &job.topology().plan;
+    let plan = &scenario.plan;
     for source in plan.vertices.iter().filter(|v| v.is_source) {
         let number = source.id.trim_start_matches('s');
         let states = |vertex: &str| -> Option<Vec<TaskState>> {
@@ -173,6 +183,15 @@ pub fn files_exist<'a>(
     let mut objects = snapshots.into_iter().flat_map(crate::checkpoint::files::objects_of);
     match objects.find(|object| !store.files.contains(*object)) {
         Some(object) => Err(format!("{object} is needed and does not exist")),
+        None => Ok(()),
+    }
+}
+
+/// 8, before a task is deployed.
+pub fn not_ended(job: &JobId, ha: &MemoryHaStore) -> Result<(), String> {
+    let entry = ha.registry().and_then(|r| r.jobs.iter().find(|entry| entry.job_id == job.as_str()));
+    match entry.and_then(|entry| entry.result.as_ref()) {
+        Some(result) => Err(format!("a job that has ended as {} is deployed again", result.state)),
         None => Ok(()),
     }
 }
@@ -254,8 +273,8 @@ pub fn before_commit(by: u64, checkpointing: bool, store: &Store) -> Result<(), 
 }
 
 /// 5, for a job that has finished.
-pub fn at_finish(job: &JobMaster, ledger: &Ledger, scenario: &Scenario) -> Result<(), String> {
-    for (i, source) in job.topology().plan.vertices.iter().filter(|v| v.is_source).enumerate() {
+pub fn at_finish(ledger: &Ledger, scenario: &Scenario) -> Result<(), String> {
+    for (i, source) in scenario.plan.vertices.iter().filter(|v| v.is_source).enumerate() {
         let sink = source.id.replace('s', "k");
         for split in (0..scenario.splits).map(|split| split + i as u32 * 100) {
             if !ledger.is_complete(&sink, split, scenario.split_records) {

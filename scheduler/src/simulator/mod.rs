@@ -2,8 +2,8 @@
 //!
 //! [`run`] plays one seed: a job of sources with splits, an optional exchange and transactional
 //! sinks runs on virtual TaskManagers, while tasks fail, processes die and come back with or without
-//! their disk, connections break or fall silent, and the object store loses requests, answers or
-//! both. The code that decides is the code that the JobManager runs. Time is virtual, everything
+//! their disk, connections break or fall silent, the object store loses requests, answers or both,
+//! and JobManagers that stand in for each other die, are paused or cut off, so that two may lead. The code that decides is the code that the JobManager runs. Time is virtual, everything
 //! comes from the seed: the same seed gives the same trace hash, and a failing seed is a
 //! reproduction.
 //!
@@ -16,9 +16,11 @@
 //! | `store` | the object store and its faults; what sinks have committed |
 //! | `enumerator` | the split coordinator of the virtual sources |
 //! | [`invariants`] | what must hold, one definition |
+//! | [`bugs`] | deliberate bugs that must be noticed |
 //! | [`coverage`] | what many seeds have reached together |
 //! | [`plans`] | small job plans |
 
+pub mod bugs;
 pub mod coverage;
 mod enumerator;
 pub mod invariants;
@@ -29,6 +31,7 @@ mod store;
 mod task;
 mod world;
 
+pub use bugs::Bug;
 pub use coverage::{Coverage, Report};
 pub use invariants::Violation;
 
@@ -37,15 +40,15 @@ pub use invariants::Violation;
 /// # Errors
 /// The first invariant that does not hold.
 pub fn run(seed: u64) -> Result<Report, Violation> {
-    world::World::new(seed, false).run()
+    world::World::new(seed, None).run()
 }
 
-/// Plays `seed` with a coordinator that counts acknowledgements of old attempts.
+/// Plays `seed` with a deliberate bug.
 ///
 /// # Errors
 /// The first invariant that does not hold.
-pub fn run_broken(seed: u64) -> Result<Report, Violation> {
-    world::World::new(seed, true).run()
+pub fn run_broken(seed: u64, bug: Bug) -> Result<Report, Violation> {
+    world::World::new(seed, Some(bug)).run()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hurtig_graph::attempt_record::AttemptRecord;
 use hurtig_proto::internal::v1 as internal;
 
 use super::task::{Task, TaskId};
@@ -27,6 +28,14 @@ pub struct Process {
     pub epoch: u64,
     /// By attempt.
     pub tasks: BTreeMap<TaskId, Task>,
+    /// What the next leader needs to know of each.
+    pub records: BTreeMap<TaskId, AttemptRecord>,
+    /// The connections over which tasks were deployed or taken over.
+    pub attached: BTreeMap<TaskId, SessionId>,
+    /// Tasks that have ended, for the next leader.
+    pub ended: BTreeMap<TaskId, AttemptRecord>,
+    /// Counts losses of the JobManager.
+    pub alone: u64,
     /// Checkpoints on disk: the last confirmed, and a newer one.
     pub disk: BTreeMap<DiskKey, (u64, u64)>,
 }
@@ -42,6 +51,10 @@ impl Process {
             session: None,
             epoch: 0,
             tasks: BTreeMap::new(),
+            records: BTreeMap::new(),
+            attached: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            alone: 0,
             disk: BTreeMap::new(),
         }
     }
@@ -63,8 +76,44 @@ impl Process {
             data_address: format!("{}:1", self.resource_id),
             slots: self.slots,
             local_state: confirmed.map(local).collect(),
+            attempts: self.records.values().chain(self.ended.values()).map(AttemptRecord::report).collect(),
             ..Default::default()
         }
+    }
+
+    /// The JobManager is lost.
+    pub fn detach(&mut self) {
+        self.session = None;
+        self.attached.clear();
+        self.alone += 1;
+    }
+
+    /// Ends all tasks.
+    pub fn cancel_all(&mut self) {
+        self.tasks.clear();
+        self.records.clear();
+        self.attached.clear();
+        self.ended.clear();
+    }
+
+    /// The task goes on for the leader of now.
+    pub fn is_attached(&self, id: &TaskId) -> bool {
+        self.session.is_some() && self.attached.get(id) == self.session.as_ref()
+    }
+
+    /// A task is no more; how it ended is kept.
+    pub fn remove(&mut self, id: &TaskId) -> bool {
+        if let Some(record) = self.records.remove(id) {
+            self.ended.insert(id.clone(), record);
+        }
+        self.tasks.remove(id).is_some()
+    }
+
+    /// A task is cancelled.
+    pub fn cancel(&mut self, id: &TaskId) {
+        self.tasks.remove(id);
+        self.records.remove(id);
+        self.attached.remove(id);
     }
 
     /// A checkpoint of a task is on disk, not confirmed yet.

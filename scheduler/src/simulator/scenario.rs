@@ -5,6 +5,9 @@ use hurtig_graph::job::JobPlan;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::checkpoint::CheckpointPhase;
+use crate::job::state::JobState;
+
 use super::plans::{PlanBuilder, forward, hash};
 
 /// Something that happens to the world.
@@ -28,8 +31,36 @@ pub enum Fault {
     StopDraining,
     /// The user cancels the job.
     Cancel,
-    /// Another JobManager writes HEAD.
+    /// Someone else writes HEAD.
     Usurp,
+    /// The process of the JobManager that leads dies; it comes back later.
+    KillLeader,
+    /// It is paused; what it does afterwards comes late.
+    PauseLeader,
+    /// Its calls of the object store are lost for a while.
+    CutLeader,
+}
+
+/// A moment in the life of the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// A checkpoint is in this phase.
+    Phase(CheckpointPhase),
+    /// The job is in this state.
+    State(JobState),
+    /// The registry has the job's result, and not all of it is cleaned up.
+    ResultKept,
+}
+
+/// What happens then to the JobManager that leads, or to the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blow {
+    /// The process dies.
+    Crash,
+    /// It learns that it leads no more.
+    StepDown,
+    /// The user cancels the job.
+    Cancel,
 }
 
 /// A seed, spelled out.
@@ -47,13 +78,21 @@ pub struct Scenario {
     pub taskmanagers: Vec<u32>,
     /// When what happens (virtual ms after the start), in order.
     pub faults: Vec<(i64, Fault)>,
+    /// What waits for a moment, from when on.
+    pub traps: Vec<(i64, When, Blow)>,
+    /// How much later than JobManagers TaskManagers start.
+    pub late_ms: i64,
+    /// JobManagers that stand in for each other.
+    pub managers: usize,
+    /// How long tasks run on without a JobManager.
+    pub grace_ms: i64,
     /// After this time nothing bad happens any more.
     pub faults_end_ms: i64,
     /// Chance of a fault for each storage call, in percent.
     pub store_faults_percent: u32,
     /// The store refuses everything for good.
     pub store_refuses: bool,
-    /// The user cancels the job when its first task finishes.
+    /// The user cancels the job when its tasks are about to finish.
     pub cancel_at_finish: bool,
     /// Chance that a task declines a checkpoint, in percent.
     pub decline_percent: u32,
@@ -75,9 +114,10 @@ impl Scenario {
         let checkpointing = special != 0;
         let parallelism = rng.random_range(1..=3);
         let mut configuration = settings(rng, checkpointing);
-        let taskmanagers = cluster(rng, parallelism, (1..=5).contains(&special));
+        let taskmanagers = cluster(rng, parallelism, (1..=6).contains(&special));
         let faults_end_ms = rng.random_range(15_000..40_000);
         let mut faults = Vec::new();
+        let mut traps = Vec::new();
         for _ in 0..rng.random_range(2..=5) {
             let at = rng.random_range(5_000..faults_end_ms);
             faults.push((at, failure(rng)));
@@ -85,10 +125,10 @@ impl Scenario {
         faults.sort_by_key(|(at, _)| *at);
         match special {
             1..=3 => configuration.set("slot.request.timeout", "8 s"),
-            4 | 5 => faults.push((rng.random_range(700..5_000), Fault::Cancel)),
-            6..=12 => configuration.set("slot.request.timeout", "4 s"),
-            13..=15 => faults.push((rng.random_range(0..200), Fault::Cancel)),
-            16 | 17 => faults.push((rng.random_range(200..900), Fault::Cancel)),
+            4..=6 => faults.push((rng.random_range(2_500..7_000), Fault::Cancel)),
+            7..=12 => configuration.set("slot.request.timeout", "4 s"),
+            13..=15 => traps.push((0, When::State(JobState::Created), Blow::Cancel)),
+            16 | 17 => traps.push((0, When::State(JobState::WaitingForResources), Blow::Cancel)),
             18..=23 => faults.push((faults[0].0 + rng.random_range(100..2_500), Fault::Cancel)),
             24..=27 => faults.push((rng.random_range(3_000..faults_end_ms), Fault::Usurp)),
             28 => configuration.set("restart-strategy.type", "none"),
@@ -100,15 +140,23 @@ impl Scenario {
                 match special {
                     38..=43 => faults.push((after, Fault::Cancel)),
                     44..=46 => faults.push((after, failure(rng))),
+                    47..=53 => traps.push((0, When::State(JobState::StoppingWithSavepoint), Blow::StepDown)),
                     _ => {}
                 }
             }
+            68..=79 => configuration.set("slot.request.timeout", "2500 ms"),
             _ => {}
+        }
+        // The quiet ones, and those that are about the ways in which a stop can go wrong.
+        if !matches!(special, 29 | 30 | 38..=46 | 58..=67) {
+            leaders(rng, &mut configuration, faults_end_ms, &mut faults, &mut traps);
         }
         for _ in 0..rng.random_range(0..=1) {
             faults.push((rng.random_range(2_000..faults_end_ms), Fault::Savepoint));
         }
         faults.sort_by_key(|(at, _)| *at);
+        let waits = |trap: &(i64, When, Blow)| trap.1 == When::State(JobState::WaitingForResources);
+        let late_ms = if traps.iter().any(waits) { 2_500 } else { 0 };
         let quiet = matches!(special, 29 | 30);
         Scenario {
             plan: job(rng, parallelism, configuration),
@@ -117,6 +165,10 @@ impl Scenario {
             split_records: rng.random_range(150..400),
             taskmanagers,
             faults,
+            traps,
+            late_ms,
+            managers: if rng.random_bool(0.75) { 2 } else { 1 },
+            grace_ms: if rng.random_bool(0.15) { 0 } else { rng.random_range(15_000..40_000) },
             faults_end_ms: if quiet { 0 } else { faults_end_ms },
             store_faults_percent: if rng.random_bool(0.5) { 0 } else { rng.random_range(2..=12) },
             store_refuses: matches!(special, 31..=33),
@@ -127,6 +179,59 @@ impl Scenario {
             discovery_fails_percent: if rng.random_bool(0.9) { 0 } else { 30 },
             restore_fails_percent: if rng.random_bool(0.6) { 0 } else { 4 },
         }
+    }
+}
+
+/// What happens to JobManagers that lead.
+fn leaders(
+    rng: &mut ChaCha8Rng,
+    configuration: &mut Configuration,
+    end_ms: i64,
+    faults: &mut Vec<(i64, Fault)>,
+    traps: &mut Vec<(i64, When, Blow)>,
+) {
+    for _ in 0..rng.random_range(0..=2) {
+        let fault = match rng.random_range(0..10) {
+            0..=4 => Fault::KillLeader,
+            5..=7 => Fault::PauseLeader,
+            _ => Fault::CutLeader,
+        };
+        faults.push((rng.random_range(2_000..end_ms), fault));
+    }
+    let phases = [CheckpointPhase::Acknowledging, CheckpointPhase::WritingMetadata, CheckpointPhase::Publishing];
+    let phase = When::Phase(phases[rng.random_range(0..phases.len())]);
+    match rng.random_range(0..100) {
+        0..=49 => traps.push((rng.random_range(2_000..end_ms), phase, Blow::Crash)),
+        50..=64 => traps.push((0, When::ResultKept, Blow::Crash)),
+        _ => {}
+    }
+    let early = rng.random_range(3_000..10_000);
+    let at = |state, blow| (0, When::State(state), blow);
+    match rng.random_range(0..100) {
+        0..=3 => traps.push(at(JobState::Created, Blow::StepDown)),
+        4..=8 => traps.push(at(JobState::WaitingForResources, Blow::StepDown)),
+        9..=11 => traps.push(at(JobState::Deploying, Blow::StepDown)),
+        12..=15 => traps.push(at(JobState::Restarting, Blow::StepDown)),
+        16..=20 => {
+            faults.push((early, Fault::Cancel));
+            traps.push(at(JobState::Canceling, Blow::StepDown));
+        }
+        21..=25 => {
+            configuration.set("restart-strategy.type", "none");
+            faults.push((early, Fault::FailTask));
+            traps.push(at(JobState::Failing, Blow::StepDown));
+        }
+        26..=34 => {
+            faults.push((early, Fault::KillLeader));
+            traps.push(at(JobState::Reconciling, Blow::StepDown));
+        }
+        35..=40 => {
+            faults.push((early, Fault::KillLeader));
+            traps.push(at(JobState::Reconciling, Blow::Cancel));
+        }
+        41..=43 => traps.push(at(JobState::Deploying, Blow::Cancel)),
+        44..=46 => traps.push(at(JobState::Restarting, Blow::Cancel)),
+        _ => {}
     }
 }
 

@@ -6,6 +6,7 @@ use hurtig_proto::v1;
 
 use super::task::{Records, TaskId, Transaction};
 use crate::storage::memory::{MEMORY_DIRECTORY, MemoryStore};
+use crate::storage::{StorageReply, StorageRequest, Version};
 
 /// What becomes of a storage call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,24 +32,38 @@ pub struct Store {
     pub files: BTreeSet<String>,
     /// Ids that HEAD has named.
     pub completed: BTreeSet<u64>,
-    /// Another JobManager has written HEAD.
-    pub usurped: bool,
     /// Folders of savepoints by checkpoint id.
     pub savepoints: BTreeMap<u64, String>,
     /// Those that the user was told are complete.
     pub saved: BTreeSet<String>,
+    /// HEAD can be swapped whatever its version.
+    pub unfenced: bool,
     next_file: u64,
 }
 
 impl Store {
-    /// Uploads a new state file.
-    pub fn upload(&mut self, task: &TaskId, checkpoint: u64) -> String {
+    /// With nothing in it.
+    pub fn new(unfenced: bool) -> Store {
+        Store { unfenced, ..Store::default() }
+    }
+
+    /// Does what `request` asks.
+    pub fn apply(&mut self, request: &StorageRequest) -> StorageReply {
+        match request {
+            StorageRequest::SwapHead { head, .. } if self.unfenced => {
+                let expected = self.objects.head.as_ref().map(|(_, version)| Version(version.to_string()));
+                self.objects.apply(&StorageRequest::SwapHead { head: head.clone(), expected })
+            }
+            request => self.objects.apply(request),
+        }
+    }
+
+    /// The name of a new state file.
+    pub fn new_file(&mut self, task: &TaskId, checkpoint: u64) -> String {
         self.next_file += 1;
         let TaskId { vertex, subtask, attempt, .. } = task;
         let directory = self.savepoints.get(&checkpoint).map_or(MEMORY_DIRECTORY, String::as_str);
-        let file = format!("{directory}/{vertex}-{subtask}-{attempt}-{}", self.next_file);
-        self.files.insert(file.clone());
-        file
+        format!("{directory}/{vertex}-{subtask}-{attempt}-{}", self.next_file)
     }
 
     /// The savepoint with which the job was stopped.

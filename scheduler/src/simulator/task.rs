@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::Bug;
 use hurtig_proto::internal::v1 as internal;
 use hurtig_proto::internal::v1::StopMode;
 use hurtig_proto::v1;
@@ -151,6 +152,7 @@ pub struct Task {
     end_checkpoint: Option<u64>,
     finished: bool,
     split_records: u64,
+    bug: Option<Bug>,
     /// State objects of the last checkpoint that it was told completed, and of later ones.
     pub base: Vec<String>,
     pub uploaded: BTreeMap<u64, Vec<String>>,
@@ -158,18 +160,21 @@ pub struct Task {
 
 impl Task {
     /// Builds a task and restores its state. The effects are commits of restored transactions.
-    pub fn build(deployment: &internal::TaskDeployment, split_records: u64) -> (Task, Vec<Effect>) {
+    pub fn build(deployment: &internal::TaskDeployment, split_records: u64, bug: Option<Bug>) -> (Task, Vec<Effect>) {
         let id = TaskId::of(deployment.attempt.as_ref().unwrap_or(&internal::AttemptId::default()));
         let restored = deployment.restore.first();
         let shell = restored.is_some_and(|snapshot| snapshot.finished);
         let mut state = if restored.is_some() && deployment.restore_parallelism != deployment.parallelism {
-            deal(&deployment.restore, id.subtask, deployment.parallelism)
+            deal(&deployment.restore, id.subtask, deployment.parallelism, bug)
         } else {
             restored.map(decode).unwrap_or_default()
         };
         state.attempt = id.attempt;
         let is_sink = deployment.outputs.is_empty();
-        let commits = std::mem::take(&mut state.transactions);
+        let mut commits = std::mem::take(&mut state.transactions);
+        if bug == Some(Bug::DoubleCommit) {
+            commits.iter_mut().for_each(|transaction| transaction.writer = (id.subtask, id.attempt));
+        }
         let restore_id = deployment.restore_checkpoint_id;
         let task = Task {
             inputs: inputs(deployment, &id),
@@ -193,6 +198,7 @@ impl Task {
             end_checkpoint: shell.then_some(0),
             finished: false,
             split_records,
+            bug,
             base: deployment.restore.iter().flat_map(files_of).collect(),
             uploaded: BTreeMap::new(),
         };
@@ -259,6 +265,11 @@ impl Task {
             self.finish(channels, &mut effects);
         }
         effects
+    }
+
+    /// Its data has come to an end.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Works for a while.
@@ -366,7 +377,11 @@ impl Task {
         self.stopping = (stop != StopMode::None).then_some(checkpoint);
         if self.is_sink {
             let records = std::mem::take(&mut self.open);
-            self.state.transactions.push(Transaction { checkpoint, writer: self.writer(), records });
+            let transaction = Transaction { checkpoint, writer: self.writer(), records };
+            if self.bug == Some(Bug::CommitBeforeCompletion) {
+                effects.push(Effect::Commit { transaction: transaction.clone(), by: checkpoint });
+            }
+            self.state.transactions.push(transaction);
         }
         if self.ended {
             self.end_checkpoint.get_or_insert(checkpoint);
@@ -424,7 +439,7 @@ impl Task {
 }
 
 /// The part of `subtask` of what tasks at another parallelism have left.
-fn deal(restore: &[v1::SubtaskSnapshot], subtask: u32, parallelism: u32) -> TaskState {
+fn deal(restore: &[v1::SubtaskSnapshot], subtask: u32, parallelism: u32, bug: Option<Bug>) -> TaskState {
     let mut state = TaskState::default();
     let mut nth = 0;
     for old in restore.iter().map(decode) {
@@ -435,7 +450,8 @@ fn deal(restore: &[v1::SubtaskSnapshot], subtask: u32, parallelism: u32) -> Task
             }
         }
         if subtask == 0 {
-            for (split, count) in old.seen {
+            let last = old.seen.keys().next_back().copied().filter(|_| bug == Some(Bug::KeyGroupRangeOffByOne));
+            for (split, count) in old.seen.into_iter().filter(|(split, _)| Some(*split) != last) {
                 *state.seen.entry(split).or_default() += count;
             }
             state.transactions.extend(old.transactions);

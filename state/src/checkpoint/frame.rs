@@ -23,6 +23,10 @@ pub enum Kind {
     LocalManifest = 3,
     /// `JobGraph`, in the job store of the JobManager.
     JobGraph = 4,
+    /// `LeaderLease`, who leads.
+    LeaderLease = 20,
+    /// `JobRegistry`, the jobs and results of a cluster.
+    JobRegistry = 21,
 }
 
 /// Frames a message.

@@ -36,10 +36,13 @@ impl World {
             Fault::Savepoint => self.ask_for_savepoint(1, StopMode::None),
             Fault::Stop | Fault::StopDraining => {
                 // The user waits until it runs.
-                let ended = |job: &JobMaster| job.state().is_terminal();
-                let running = |job: &JobMaster| job.state() == JobState::Running;
-                match self.master.find(self.job.as_str()) {
-                    Ok(job) if !ended(job) && !running(job) => {
+                let job = self.leader().and_then(|(_, leading)| leading.master.find(self.job.as_str()).ok());
+                match job.map(JobMaster::state) {
+                    None if !self.closed() => {
+                        self.later(700, Happening::Fault(fault));
+                        Ok(())
+                    }
+                    Some(state) if !state.is_terminal() && state != JobState::Running => {
                         self.later(300, Happening::Fault(fault));
                         Ok(())
                     }
@@ -47,11 +50,38 @@ impl World {
                     _ => self.ask_for_savepoint(2, StopMode::Drain),
                 }
             }
-            Fault::Cancel => self.tell_job(JobEvent::Cancel),
+            Fault::Cancel => {
+                if !self.tell_job(JobEvent::Cancel)? {
+                    // The user tries again.
+                    self.later(700, Happening::Fault(Fault::Cancel));
+                }
+                Ok(())
+            }
+            Fault::KillLeader => match self.leader() {
+                Some((m, _)) => {
+                    let back = self.rng.random_range(500..9_000);
+                    self.crash(m, back)
+                }
+                None => Ok(()),
+            },
+            Fault::PauseLeader => {
+                let until = self.now + self.rng.random_range(1_000..12_000);
+                if let Some((m, _)) = self.leader() {
+                    self.managers[m].paused_until = until;
+                }
+                Ok(())
+            }
+            Fault::CutLeader => {
+                let until = self.now + self.rng.random_range(1_000..9_000);
+                if let Some((m, _)) = self.leader() {
+                    self.managers[m].cut_until = until;
+                }
+                Ok(())
+            }
             Fault::Usurp => {
                 if let Some((mut head, _)) = self.store.objects.head.clone() {
-                    self.store.usurped = true;
                     head.epoch += 1;
+                    head.leader_id = "usurper".into();
                     let expected = self.store.objects.head.as_ref().map(|(_, v)| Version(v.to_string()));
                     self.store.objects.apply(&StorageRequest::SwapHead { head, expected });
                 }
@@ -62,7 +92,7 @@ impl World {
 
     fn ask_for_savepoint(&mut self, request: u64, stop: StopMode) -> Outcome {
         let (target, nonce) = (Some("memory://savepoints".into()), self.events.to_string());
-        self.tell_job(JobEvent::Savepoint(SavepointWish { request, target, nonce, stop }))
+        self.tell_job(JobEvent::Savepoint(SavepointWish { request, target, nonce, stop })).map(drop)
     }
 
     pub(super) fn kill(&mut self, silently: bool) -> Outcome {
@@ -73,7 +103,7 @@ impl World {
         let process = alive[self.rng.random_range(0..alive.len())];
         let gone: Vec<TaskId> = self.processes[process].tasks.keys().cloned().collect();
         self.processes[process].alive = false;
-        self.processes[process].tasks.clear();
+        self.processes[process].cancel_all();
         if let Some(session) = self.processes[process].session
             && let Some(link) = self.links.get_mut(&session)
         {

@@ -37,7 +37,9 @@ impl World {
 
     pub(super) fn arrive(&mut self, session: SessionId, message: Box<internal::FromTaskManager>) -> Outcome {
         match self.links.get(&session) {
-            Some(link) if !link.broken && !link.silent => self.tell(Event::FromTaskManager { session, message }),
+            Some(link) if !link.broken && !link.silent => {
+                self.tell(link.term, Event::FromTaskManager { session, message })
+            }
             _ => Ok(()),
         }
     }
@@ -49,9 +51,36 @@ impl World {
             return Ok(());
         }
         match message.message {
-            Some(inner) => self.obey(process, message.epoch, inner),
+            Some(inner) => self.obey(process, session, message.epoch, inner),
             None => Ok(()),
         }
+    }
+
+    /// A process sees whether another JobManager leads.
+    pub(super) fn look(&mut self, process: usize, life: u64, session: SessionId) -> Outcome {
+        let p = &self.processes[process];
+        if !p.alive || p.life != life || p.session != Some(session) {
+            return Ok(());
+        }
+        let epoch = self.links.get(&session).map_or(0, |link| link.epoch);
+        if self.ha.lease().is_some_and(|lease| lease.epoch > epoch) {
+            if let Some(link) = self.links.get_mut(&session) {
+                link.broken = true;
+            }
+            let after = self.rng.random_range(1..500);
+            self.later(after, Happening::BrokenAtMaster(session));
+            return self.broken_at_process(session);
+        }
+        self.later(1_000, Happening::Look(process, life, session));
+        Ok(())
+    }
+
+    pub(super) fn grace_end(&mut self, process: usize, life: u64, alone: u64) -> Outcome {
+        let p = &mut self.processes[process];
+        if p.life == life && p.alone == alone && p.session.is_none() {
+            p.cancel_all();
+        }
+        Ok(())
     }
 
     pub(super) fn broken_at_process(&mut self, session: SessionId) -> Outcome {
@@ -60,9 +89,16 @@ impl World {
         if self.processes[process].session != Some(session) || !self.processes[process].alive {
             return Ok(());
         }
-        // It cancels its tasks and comes back.
-        self.processes[process].tasks.clear();
-        self.processes[process].session = None;
+        // It keeps its tasks for a while, or cancels them, and comes back.
+        let grace = self.scenario.grace_ms;
+        let p = &mut self.processes[process];
+        p.detach();
+        if grace == 0 {
+            p.cancel_all();
+        } else {
+            let (life, alone) = (p.life, p.alone);
+            self.later(grace, Happening::GraceEnd(process, life, alone));
+        }
         let (life, after) = (self.processes[process].life, self.rng.random_range(50..1_000));
         self.later(after, Happening::Connect(process, life));
         Ok(())
