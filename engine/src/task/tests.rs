@@ -181,8 +181,11 @@ fn stopping_without_drain_neither_ends_time_nor_finishes() {
     assert_eq!(shown(&drain(&out)), ["EOD", "EndOfPartition"]);
 }
 
+/// Rows that a sink has made visible.
+type Committed = Arc<Mutex<Vec<(i64, i64)>>>;
+
 /// A sink whose job is stopped with savepoint 3: it has taken its snapshot, and a row waits behind it.
-fn stopped_sink(checkpointing: bool) -> (Built, Arc<Channel>, Arc<Mutex<Vec<(i64, i64)>>>) {
+fn stopped_sink(checkpointing: bool) -> (Built, Arc<Channel>, Committed) {
     let harness = Harness { checkpointing, ..Harness::default() };
     let a = channel("in", 0, 0);
     let committed = Arc::new(Mutex::new(Vec::new()));
