@@ -9,7 +9,8 @@ pub const MAX_WATERMARK: i64 = i64::MAX;
 /// No watermark yet.
 pub const MIN_WATERMARK: i64 = i64::MIN;
 
-/// A checkpoint barrier: rows before it belong to the checkpoint, rows behind it do not.
+/// A checkpoint barrier: rows before it, and those that it has overtaken, belong to the checkpoint,
+/// rows behind it do not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Barrier {
     /// The checkpoint.
@@ -20,6 +21,8 @@ pub struct Barrier {
     pub savepoint: Option<String>,
     /// Whether the job is stopped with it.
     pub stop: StopMode,
+    /// It overtakes rows, which then belong to the checkpoint as state of their channel.
+    pub unaligned: bool,
 }
 
 /// An element of a channel.

@@ -49,6 +49,8 @@ pub struct CheckpointSettings {
     pub after_tasks_finish: bool,
     /// A latest checkpoint that is damaged is given up for the one before it.
     pub fall_back: bool,
+    /// Barriers overtake rows, which become part of the checkpoint.
+    pub unaligned: bool,
     /// Where savepoints go by default.
     pub savepoint_folder: Option<String>,
     /// What the job starts from.
@@ -160,6 +162,7 @@ impl CheckpointSettings {
             retention,
             after_tasks_finish: configuration.bool(&keys::CHECKPOINTING_AFTER_TASKS_FINISH)?.unwrap_or(true),
             fall_back: configuration.bool(&keys::FALL_BACK)?.unwrap_or(false),
+            unaligned: configuration.bool(&keys::CHECKPOINTING_UNALIGNED)?.unwrap_or(false),
             savepoint_folder: configuration.text(&keys::CHECKPOINTING_SAVEPOINT_DIRECTORY).map(str::to_owned),
             start: StartFrom::read(configuration)?,
         })

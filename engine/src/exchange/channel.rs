@@ -3,6 +3,10 @@
 //! The bound is soft by one emission: a producer may always put, and looks at [`Channel::is_full`]
 //! before it makes more. Elements other than rows cost [`CONTROL_BYTES`], so that a stalled consumer
 //! stops a producer of nothing but watermarks too; a watermark behind a watermark replaces it.
+//!
+//! A barrier of an unaligned checkpoint overtakes what is queued. It waits in a lane of its own with
+//! the number of elements that it has overtaken and that are still there: those are in flight, and
+//! whoever takes the barrier gets copies of them for the checkpoint.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use hurtig_proto::internal::v1 as internal;
 use parking_lot::Mutex;
 
-use crate::element::StreamElement;
+use crate::element::{Barrier, StreamElement};
 use crate::exchange::codec::EncodedBatch;
 use crate::executor::Waker;
 
@@ -79,7 +83,7 @@ impl ChannelKey {
 }
 
 /// What a channel carries.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Payload {
     /// Moved by reference within the process.
     Element(StreamElement),
@@ -90,6 +94,11 @@ pub enum Payload {
 impl Payload {
     fn is_data(&self) -> bool {
         matches!(self, Payload::Encoded(_) | Payload::Element(StreamElement::Data(_)))
+    }
+
+    /// Whether it is part of the state of a channel: what its producer will not say again by itself.
+    pub fn is_state(&self) -> bool {
+        self.is_data() || matches!(self, Payload::Element(StreamElement::Watermark(_)))
     }
 }
 
@@ -128,9 +137,16 @@ pub trait RemoteProducer: Send + Sync {
     fn closed(&self);
 }
 
+/// A barrier that has overtaken the first `overtaken` elements of the queue.
+struct Urgent {
+    barrier: Barrier,
+    overtaken: usize,
+}
+
 #[derive(Default)]
 struct Inner {
     queue: VecDeque<Item>,
+    urgent: VecDeque<Urgent>,
     producer_waker: Option<Waker>,
     consumer_waker: Option<Waker>,
     failure: Option<ChannelFailure>,
@@ -143,7 +159,9 @@ pub struct Channel {
     key: ChannelKey,
     limit: usize,
     bytes: AtomicUsize,
+    /// Elements of the queue and urgent barriers.
     length: AtomicUsize,
+    urgent: AtomicUsize,
     failed: AtomicBool,
     consumer_gone: AtomicBool,
     ended: AtomicBool,
@@ -164,6 +182,7 @@ impl Channel {
             limit: limit.max(1),
             bytes: AtomicUsize::new(0),
             length: AtomicUsize::new(0),
+            urgent: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             consumer_gone: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -269,10 +288,13 @@ impl Channel {
         let bytes = if payload.is_data() { bytes.max(1) } else { CONTROL_BYTES };
         let waker = {
             let mut inner = self.inner.lock();
+            // What a barrier has overtaken must not take over what is said behind it.
+            let overtaken = inner.urgent.back().is_some_and(|urgent| urgent.overtaken == inner.queue.len());
             if let (
                 Payload::Element(StreamElement::Watermark(new)),
                 Some(Item { payload: Payload::Element(StreamElement::Watermark(last)), .. }),
             ) = (&payload, inner.queue.back_mut())
+                && !overtaken
             {
                 *last = *new;
                 // The frame that was dropped costs its sender nothing any more.
@@ -298,13 +320,80 @@ impl Channel {
         self.put(Payload::Element(element), CONTROL_BYTES);
     }
 
-    /// The next element, if any.
-    pub fn take(&self) -> Option<Item> {
-        self.take_if(|_, _| true)
+    /// Lets a barrier overtake all that is queued. With `copy` it gives copies of the overtaken
+    /// elements that are state: the producer's side of a channel between processes keeps them, since
+    /// they reach the consumer after its snapshot. Dropped when the consumer is gone.
+    pub fn put_urgent(&self, barrier: Barrier, copy: bool) -> Vec<Payload> {
+        if self.consumer_gone.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let (waker, copies) = {
+            let mut inner = self.inner.lock();
+            let state = inner.queue.iter().map(|item| &item.payload).filter(|payload| payload.is_state());
+            let copies = if copy { state.cloned().collect() } else { Vec::new() };
+            let overtaken = if copy { 0 } else { inner.queue.len() };
+            inner.urgent.push_back(Urgent { barrier, overtaken });
+            self.urgent.fetch_add(1, Ordering::AcqRel);
+            self.length.fetch_add(1, Ordering::AcqRel);
+            (inner.consumer_waker.clone(), copies)
+        };
+        if let Some(waker) = waker {
+            waker();
+        }
+        copies
     }
 
-    /// The next element, if `allowed(is data, bytes)`.
+    /// Whether a barrier waits that has overtaken what is queued.
+    pub fn has_urgent(&self) -> bool {
+        self.urgent.load(Ordering::Acquire) > 0
+    }
+
+    /// The next barrier that has overtaken elements, with copies of those that are state and still
+    /// queued. For the consumer's task.
+    pub fn take_urgent(&self) -> Option<(Barrier, Vec<Payload>)> {
+        if !self.has_urgent() {
+            return None;
+        }
+        let (barrier, copies, remote) = {
+            let mut inner = self.inner.lock();
+            let urgent = self.pop_urgent(&mut inner)?;
+            let overtaken = inner.queue.iter().take(urgent.overtaken).map(|item| &item.payload);
+            let copies = overtaken.filter(|payload| payload.is_state()).cloned().collect();
+            (urgent.barrier, copies, inner.remote.clone())
+        };
+        if let Some(remote) = remote {
+            remote.grant(CONTROL_BYTES);
+        }
+        Some((barrier, copies))
+    }
+
+    fn pop_urgent(&self, inner: &mut Inner) -> Option<Urgent> {
+        let urgent = inner.urgent.pop_front()?;
+        self.urgent.fetch_sub(1, Ordering::AcqRel);
+        self.length.fetch_sub(1, Ordering::AcqRel);
+        Some(urgent)
+    }
+
+    /// The next element in order, if any. Urgent barriers are left: see [`Channel::take_urgent`].
+    pub fn take(&self) -> Option<Item> {
+        self.take_queued(|_, _| true)
+    }
+
+    /// What is next on the way to another process, if `allowed(is data, bytes)`: urgent barriers
+    /// first.
     pub fn take_if(&self, allowed: impl FnOnce(bool, usize) -> bool) -> Option<Item> {
+        if !self.has_urgent() {
+            return self.take_queued(allowed);
+        }
+        if !allowed(false, CONTROL_BYTES) {
+            return None;
+        }
+        let urgent = self.pop_urgent(&mut self.inner.lock())?;
+        let payload = Payload::Element(StreamElement::Barrier(urgent.barrier));
+        Some(Item { payload, bytes: CONTROL_BYTES })
+    }
+
+    fn take_queued(&self, allowed: impl FnOnce(bool, usize) -> bool) -> Option<Item> {
         if self.is_empty() {
             return None;
         }
@@ -315,6 +404,9 @@ impl Channel {
                 return None;
             }
             let item = inner.queue.pop_front()?;
+            for urgent in &mut inner.urgent {
+                urgent.overtaken = urgent.overtaken.saturating_sub(1);
+            }
             let before = self.bytes.fetch_sub(item.bytes, Ordering::AcqRel);
             self.length.fetch_sub(1, Ordering::AcqRel);
             let crossed = before >= self.limit && before - item.bytes < self.limit;
@@ -357,8 +449,10 @@ impl Channel {
         let (waker, remote, dropped) = {
             let mut inner = self.inner.lock();
             let dropped = std::mem::take(&mut inner.queue);
+            inner.urgent.clear();
             self.bytes.store(0, Ordering::Release);
             self.length.store(0, Ordering::Release);
+            self.urgent.store(0, Ordering::Release);
             inner.consumer_waker = None;
             (inner.producer_waker.clone(), inner.remote.take(), dropped)
         };

@@ -16,6 +16,7 @@
 //! | [`registry`] | all channels of a process |
 //! | [`scatter`] | rows to targets by key group |
 //! | [`output`] | a task's output edges |
+//! | [`captured`] | what barriers have overtaken, as state |
 //! | [`codec`] | batches as Arrow IPC |
 //! | [`network`] | channels between processes |
 
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use hurtig_graph::config::TlsFiles;
 
+pub mod captured;
 pub mod channel;
 pub mod codec;
 pub mod network;

@@ -8,9 +8,10 @@ use hurtig_proto::v1;
 
 use crate::batch::{Batch, TARGET_BYTES, TARGET_ROWS};
 use crate::clock::Clock;
-use crate::element::StreamElement;
+use crate::element::{Barrier, StreamElement};
 use crate::error::{EngineError, Result};
 use crate::exchange::ExchangeConfig;
+use crate::exchange::captured::CapturedChannel;
 use crate::exchange::channel::{Channel, ChannelFailure, Payload};
 use crate::exchange::codec::Encoder;
 use crate::exchange::registry::ChannelRegistry;
@@ -146,6 +147,55 @@ impl Outputs {
         Ok(())
     }
 
+    /// Sends the barrier of an unaligned checkpoint, which overtakes what waits for its consumers.
+    /// Gives copies of what waits for consumers in other processes; those in this one copy themselves.
+    ///
+    /// # Errors
+    /// As [`Outputs::flush`].
+    pub fn overtake(&mut self, barrier: &Barrier) -> Result<Vec<CapturedChannel>> {
+        self.flush()?;
+        let mut captured = Vec::new();
+        for edge in &self.edges {
+            for target in &edge.targets {
+                let elements = target.channel.put_urgent(barrier.clone(), target.remote);
+                if !elements.is_empty() {
+                    captured.push(CapturedChannel::of(&target.channel, edge.targets.len(), elements));
+                }
+            }
+        }
+        Ok(captured)
+    }
+
+    /// Sends what a producer of the edge had sent before its snapshot: to the same consumer if that is
+    /// given and there is one, else as the edge distributes rows.
+    ///
+    /// # Errors
+    /// An unknown edge, rows that do not fit it.
+    pub fn resend(&mut self, edge: &str, consumer: Option<u32>, elements: &[StreamElement]) -> Result<()> {
+        let Some(edge) = self.edges.iter_mut().find(|e| e.name == edge) else {
+            return Err(EngineError::Internal(format!("rows in flight belong to the edge {edge}, which is gone")));
+        };
+        let position = |t: &OutputTarget| Some(t.channel.key().consumer_subtask) == consumer;
+        let same = edge.targets.iter().position(position);
+        for element in elements {
+            match (same, element) {
+                (Some(target), StreamElement::Data(batch)) => {
+                    let bytes = batch.bytes();
+                    edge.send(target..target + 1, batch.clone(), bytes, &mut self.figures)?;
+                }
+                (Some(target), element) => edge.targets[target].channel.put_control(element.clone()),
+                (None, StreamElement::Data(batch)) => {
+                    let now_us = self.clock.monotonic_us();
+                    if edge.emit(batch.clone(), now_us, &mut self.figures)? {
+                        self.oldest_us = self.oldest_us.min(now_us);
+                    }
+                }
+                (None, _) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Sends all partial batches.
     ///
     /// # Errors
@@ -177,6 +227,11 @@ impl Outputs {
     /// Whether a channel is over its limit, so that the task has to stop.
     pub fn is_full(&self) -> bool {
         self.edges.iter().flat_map(|e| &e.targets).any(|t| t.channel.is_full())
+    }
+
+    /// Whether a channel holds `bytes` or more.
+    pub fn holds(&self, bytes: usize) -> bool {
+        self.edges.iter().flat_map(|e| &e.targets).any(|t| t.channel.queued_bytes() >= bytes)
     }
 
     /// Why a channel cannot be used any more, if one cannot.

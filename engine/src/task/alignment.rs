@@ -1,7 +1,8 @@
-//! Aligned barriers: when a task's inputs have all reached the same checkpoint.
+//! Barriers of several channels: when a task's inputs have all reached the same checkpoint.
 //!
-//! A channel that has delivered the barrier of the pending checkpoint is blocked until the others
-//! have. At most one checkpoint is pending: a newer barrier gives the older one up.
+//! Of an aligned checkpoint a channel that has delivered the barrier is blocked until the others have.
+//! An unaligned one begins with the first barrier and blocks none: what comes through the others until
+//! theirs is in flight. At most one checkpoint is pending: a newer barrier gives the older one up.
 
 use std::collections::BTreeSet;
 
@@ -24,6 +25,8 @@ pub struct Verdict {
     pub declined: Vec<(u64, &'static str)>,
     /// Checkpoints whose cancellation goes downstream.
     pub cancel_downstream: Vec<u64>,
+    /// The first barrier of an unaligned checkpoint is there.
+    pub begins: Option<Barrier>,
     /// All channels are at this barrier; how long the first waited, in microseconds.
     pub complete: Option<(Barrier, u64)>,
 }
@@ -46,7 +49,12 @@ impl Alignment {
 
     /// Whether `channel` must not be read because it is ahead of others.
     pub fn is_blocked(&self, channel: usize) -> bool {
-        self.pending.as_ref().is_some_and(|p| p.aligned[channel])
+        self.pending.as_ref().is_some_and(|p| p.aligned[channel] && !p.barrier.unaligned)
+    }
+
+    /// Whether what comes through `channel` now was overtaken by the pending barrier.
+    pub fn is_overtaken(&self, channel: usize) -> bool {
+        self.pending.as_ref().is_some_and(|p| p.barrier.unaligned && !p.aligned[channel])
     }
 
     /// The checkpoint that waits for channels.
@@ -139,6 +147,9 @@ impl Alignment {
             verdict.cancel_downstream.push(checkpoint);
             return false;
         }
+        if barrier.unaligned {
+            verdict.begins = Some(barrier.clone());
+        }
         self.pending = Some(Pending { barrier, aligned: vec![false; self.ended.len()], started_us: now_us });
         true
     }
@@ -160,7 +171,7 @@ mod tests {
     use super::*;
 
     fn barrier(checkpoint: u64) -> Barrier {
-        Barrier { checkpoint, timestamp_ms: 0, savepoint: None, stop: crate::element::StopMode::None }
+        Barrier { checkpoint, timestamp_ms: 0, savepoint: None, stop: crate::element::StopMode::None, unaligned: false }
     }
 
     fn completed(verdict: &Verdict) -> Option<u64> {
@@ -217,6 +228,35 @@ mod tests {
         let verdict = alignment.barrier(0, barrier(1), 0);
         assert_eq!((verdict.complete, verdict.cancel_downstream), (None, vec![1]));
         assert_eq!(completed(&alignment.barrier(0, barrier(2), 0)), Some(2));
+    }
+
+    fn overtaking(checkpoint: u64) -> Barrier {
+        Barrier { unaligned: true, ..barrier(checkpoint) }
+    }
+
+    #[test]
+    fn an_unaligned_checkpoint_begins_at_once_and_blocks_no_channel() {
+        let mut alignment = Alignment::new(3);
+        alignment.end_of_partition(2, 0);
+        let verdict = alignment.barrier(0, overtaking(1), 10);
+        assert_eq!((verdict.begins, verdict.complete), (Some(overtaking(1)), None));
+        assert!(!alignment.is_blocked(0) && !alignment.is_blocked(1));
+        assert!(!alignment.is_overtaken(0) && alignment.is_overtaken(1));
+        let verdict = alignment.barrier(1, overtaking(1), 30);
+        assert_eq!((verdict.begins, verdict.complete), (None, Some((overtaking(1), 20))));
+        assert!(!alignment.is_overtaken(1));
+    }
+
+    #[test]
+    fn an_aligned_savepoint_may_follow_an_unaligned_checkpoint() {
+        let mut alignment = Alignment::new(2);
+        alignment.barrier(0, overtaking(1), 0);
+        let verdict = alignment.barrier(0, barrier(2), 0);
+        assert_eq!(verdict.declined, [(1, "subsumed by a newer checkpoint")]);
+        assert!(alignment.is_blocked(0) && !alignment.is_overtaken(1));
+        // The older barrier is still on its way through the other channel.
+        assert_eq!(alignment.barrier(1, overtaking(1), 0), Verdict::default());
+        assert_eq!(completed(&alignment.barrier(1, barrier(2), 0)), Some(2));
     }
 
     #[test]

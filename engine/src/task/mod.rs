@@ -29,6 +29,8 @@ pub mod snapshot;
 pub mod watermarks;
 
 #[cfg(test)]
+mod overtaking_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

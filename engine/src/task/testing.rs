@@ -28,7 +28,7 @@ use crate::operator::{
 };
 use crate::registry::ChainMember;
 use crate::source::{SourceReader, SourceStatus};
-use crate::task::machine::InputSpec;
+use crate::task::machine::{InputSpec, RecoveredInput};
 use crate::task::snapshot::SnapshotStore;
 use crate::task::{
     Acknowledgement, Mailbox, MemberSpec, Notifier, Outcome, Task, TaskHandle, TaskListener, TaskMetrics, TaskSpec,
@@ -444,6 +444,9 @@ pub struct Harness {
     pub executor: Arc<dyn BackgroundExecutor>,
     pub checkpointing: bool,
     pub restore: Option<(u64, v1::SubtaskSnapshot)>,
+    pub recovered: Vec<RecoveredInput>,
+    /// Folder (URI) of checkpoints.
+    pub checkpoints: String,
 }
 
 pub struct Built {
@@ -459,6 +462,8 @@ impl Default for Harness {
             executor: Arc::new(InlineExecutor),
             checkpointing: false,
             restore: None,
+            recovered: Vec::new(),
+            checkpoints: String::new(),
         }
     }
 }
@@ -494,10 +499,11 @@ impl Harness {
                 .collect(),
             outputs: Outputs::new(outputs, self.clock.clone(), &ExchangeConfig::default(), 0).unwrap(),
             registry: None,
+            recovered: self.recovered.clone(),
             keyed: Arc::clone(&keyed),
             checkpointing: self.checkpointing,
             finished: self.restore.as_ref().is_some_and(|(_, s)| s.finished),
-            store: SnapshotStore::default(),
+            store: SnapshotStore { directory: self.checkpoints.clone(), ..SnapshotStore::default() },
             clock: self.clock.clone(),
             executor: Arc::clone(&self.executor),
             listener: Arc::clone(&recorder) as Arc<dyn TaskListener>,

@@ -374,6 +374,7 @@ impl Core {
             timestamp_ms: trigger.timestamp_ms,
             stop: trigger.stop(),
             savepoint: trigger.savepoint.then_some(trigger.target),
+            unaligned: trigger.unaligned,
         };
         let refusal = match attempt_of(Some(&attempt)).ok().as_ref().and_then(|a| {
             let tasks = self.tasks.lock();

@@ -18,6 +18,7 @@ use internal::from_task_manager::Message;
 
 use super::collect::Collect;
 use super::core::Core;
+use super::in_flight;
 use super::restore::operator_state;
 use super::session::{Session, SessionListener};
 use crate::error::{EngineError, Result};
@@ -105,7 +106,8 @@ pub fn build(
     let configuration = configuration(core, d);
     let waits = configuration.bool(&keys::CHECKPOINTING_AFTER_TASKS_FINISH)?.unwrap_or(true);
     let checkpointing = !d.checkpoint_directory.is_empty() && waits;
-    let outputs = build_outputs(core, d, attempt)?;
+    let mut outputs = build_outputs(core, d, attempt)?;
+    let recovered = in_flight::restore(&core.stores, d, attempt.subtask, &mut outputs)?;
     let listener =
         SessionListener::new(attempt.clone(), session.clone(), Arc::downgrade(core), Arc::clone(&collect), restore);
     let task = Task::new(TaskSpec {
@@ -113,11 +115,12 @@ pub fn build(
         members,
         inputs: std::mem::take(&mut claimed.inputs),
         outputs,
+        recovered,
         registry: Some(Arc::clone(core.channels())),
         keyed,
         checkpointing,
         finished,
-        store: SnapshotStore { directory: d.checkpoint_directory.clone() },
+        store: SnapshotStore { directory: d.checkpoint_directory.clone(), stores: Arc::clone(&core.stores) },
         clock: Arc::clone(&core.config.clock),
         executor: Arc::clone(&core.pool) as Arc<dyn BackgroundExecutor>,
         listener: Arc::new(listener),
@@ -325,7 +328,7 @@ fn coordinator_sender(attempt: &AttemptId, uid: &str, session: &Session) -> Arc<
     })
 }
 
-fn row_schema(schema: Option<&v1::Schema>) -> Result<RowSchema> {
+pub(super) fn row_schema(schema: Option<&v1::Schema>) -> Result<RowSchema> {
     match schema {
         Some(schema) => Ok(RowSchema::from_proto(schema)?),
         None => Err(EngineError::Validation("the deployment lacks a schema".into())),

@@ -24,6 +24,7 @@ pub mod core;
 mod databases;
 pub mod deploy;
 pub mod figures;
+mod in_flight;
 mod memory;
 pub mod pool;
 pub mod restore;

@@ -269,6 +269,7 @@ fn with_input(mut task: internal::TaskDeployment, edge: &str, producers: u32, nu
         producer_vertex: String::new(),
     });
     task.inputs.push(internal::InputGate {
+        partitioner: None,
         edge_id: edge.into(),
         port: 0,
         schema: Some(row_schema().to_proto()),
@@ -385,6 +386,7 @@ async fn acknowledged(link: &mut Link, checkpoint: u64) -> v1::SubtaskSnapshot {
 
 fn trigger(checkpoint: u64, number: u32) -> ToTm {
     ToTm::TriggerCheckpoint(internal::TriggerCheckpoint {
+        unaligned: false,
         attempt: Some(attempt("source", 0, number)),
         checkpoint_id: checkpoint,
         timestamp_ms: 0,

@@ -23,3 +23,4 @@ mod sql_command;
 mod stall;
 mod streaming;
 mod tls;
+mod unaligned;

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use hurtig_proto::v1;
+use hurtig_proto::v1::channel_state::Content;
 
 /// So many savepoints that failed are remembered, for acknowledgements that come late.
 const SAVEPOINTS_REMEMBERED: usize = 16;
@@ -64,14 +65,28 @@ fn coordinator_bytes(coordinators: &[v1::CoordinatorSnapshot]) -> u64 {
 
 /// The URIs that a subtask's state refers to.
 pub fn objects_of(snapshot: &v1::SubtaskSnapshot) -> impl Iterator<Item = &str> {
-    let files = snapshot.keyed.iter().flat_map(|keyed| &keyed.files);
-    files.filter_map(|file| file.handle.as_ref()).map(|handle| handle.object.as_str()).filter(|o| !o.is_empty())
+    let files = snapshot.keyed.iter().flat_map(|keyed| &keyed.files).filter_map(|file| file.handle.as_ref());
+    let in_flight = channels_of(snapshot).filter_map(|content| match content {
+        Content::Handle(handle) => Some(handle),
+        Content::Inline(_) => None,
+    });
+    files.chain(in_flight).map(|handle| handle.object.as_str()).filter(|o| !o.is_empty())
+}
+
+/// What an unaligned checkpoint keeps of the subtask's channels.
+fn channels_of(snapshot: &v1::SubtaskSnapshot) -> impl Iterator<Item = &Content> {
+    snapshot.inputs.iter().chain(&snapshot.outputs).filter_map(|channel| channel.content.as_ref())
 }
 
 /// The size of a subtask's state, and how much of it was uploaded for this checkpoint.
 pub fn sizes(snapshot: &v1::SubtaskSnapshot) -> (u64, u64) {
     let lists = snapshot.operators.iter().flat_map(|operator| &operator.lists);
     let inline: u64 = lists.flat_map(|list| &list.elements).map(|element| element.len() as u64).sum();
+    let in_flight = channels_of(snapshot).map(|content| match content {
+        Content::Inline(bytes) => bytes.len() as u64,
+        Content::Handle(handle) => handle.length,
+    });
+    let inline = inline + in_flight.sum::<u64>();
     match &snapshot.keyed {
         Some(keyed) => (inline + keyed.total_bytes, inline + keyed.uploaded_bytes),
         None => (inline, inline),

@@ -131,6 +131,7 @@ impl JobMaster {
             savepoint: trigger.savepoint.is_some(),
             target: trigger.savepoint.as_ref().map(folder).unwrap_or_default(),
             stop: trigger.savepoint.as_ref().map_or(StopMode::None, |savepoint| savepoint.stop).into(),
+            unaligned: self.settings.checkpoints.unaligned && trigger.savepoint.is_none(),
         };
         self.send(slot.session, ToTask::TriggerCheckpoint(message));
     }

@@ -257,6 +257,7 @@ impl JobMaster {
             port: edge.to_port,
             schema: Some(edge.schema.clone()),
             channels: self.topology.producer_subtasks(index, subtask).into_iter().map(channel).collect(),
+            partitioner: Some(edge.partitioner.clone()),
         }
     }
 

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::MAX_FRAME_BYTES;
 use super::frames::to_payload;
+use crate::element::StreamElement;
 use crate::exchange::channel::{CONTROL_BYTES, Channel, ChannelFailure, ChannelKey, Payload, RemoteProducer};
 use crate::exchange::registry::ChannelRegistry;
 
@@ -88,6 +89,14 @@ struct Incoming {
     channel: Arc<Channel>,
     next_sequence: u64,
     opened: Instant,
+}
+
+/// The barrier of an unaligned checkpoint: it overtakes on this side too.
+fn urgent(frame: &Frame) -> Option<Payload> {
+    match frame {
+        Frame::Barrier(barrier) if barrier.unaligned => to_payload(frame.clone()),
+        _ => None,
+    }
 }
 
 /// Reads one stream.
@@ -162,7 +171,9 @@ impl Reader {
             }
             kind => {
                 let ended = matches!(kind, Frame::EndOfPartition(_));
-                if let Some(payload) = to_payload(kind) {
+                if let Some(Payload::Element(StreamElement::Barrier(barrier))) = urgent(&kind) {
+                    incoming.channel.put_urgent(barrier, false);
+                } else if let Some(payload) = to_payload(kind) {
                     let bytes = match &payload {
                         Payload::Encoded(batch) => batch.bytes(),
                         Payload::Element(_) => CONTROL_BYTES,

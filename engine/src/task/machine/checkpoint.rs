@@ -62,6 +62,7 @@ impl Task {
             // Nothing has happened since its snapshot: it goes on where it was.
             self.phase = before;
         }
+        self.stop_gathering(checkpoint);
         let verdict = self.alignment.aborted(checkpoint);
         self.apply(verdict)
     }
@@ -74,18 +75,30 @@ impl Task {
 
     pub(super) fn apply(&mut self, verdict: Verdict) -> Result<()> {
         for (checkpoint, reason) in verdict.declined {
+            self.stop_gathering(checkpoint);
             self.listener.decline(checkpoint, reason);
         }
         for checkpoint in verdict.cancel_downstream {
             self.outputs.control(&StreamElement::CancelBarrier(checkpoint))?;
         }
+        if let Some(barrier) = verdict.begins {
+            self.make_due(barrier, 0);
+        }
         if let Some((barrier, alignment_us)) = verdict.complete {
             self.metrics.alignment_us.store(alignment_us, Relaxed);
-            if let Some((older, _)) = self.due.replace((barrier, alignment_us)) {
-                self.listener.decline(older.checkpoint, "subsumed by a newer checkpoint");
+            if !barrier.unaligned {
+                self.make_due(barrier, alignment_us);
+            } else if self.gathering.as_ref().is_some_and(|g| g.checkpoint == barrier.checkpoint) {
+                self.gathered();
             }
         }
         Ok(())
+    }
+
+    fn make_due(&mut self, barrier: Barrier, alignment_us: u64) {
+        if let Some((older, _)) = self.due.replace((barrier, alignment_us)) {
+            self.listener.decline(older.checkpoint, "subsumed by a newer checkpoint");
+        }
     }
 
     /// Starts the checkpoint that is due. `None`: there is none, or a source may go on meanwhile.
@@ -114,7 +127,13 @@ impl Task {
             return Ok(Turn::Worked);
         }
         let Some(checkpoint) = self.checkpoint.take() else { return Ok(Turn::Worked) };
-        self.outputs.control(&StreamElement::Barrier(checkpoint.barrier.clone()))?;
+        let unaligned = checkpoint.barrier.unaligned;
+        let outputs = if unaligned {
+            self.outputs.overtake(&checkpoint.barrier)?
+        } else {
+            self.outputs.control(&StreamElement::Barrier(checkpoint.barrier.clone()))?;
+            Vec::new()
+        };
         self.keyed.begin_checkpoint();
         let members = if self.finished { Vec::new() } else { self.chain.snapshot(id)? };
         if self.due.is_none() {
@@ -140,6 +159,15 @@ impl Task {
         );
         let alignment_us = checkpoint.alignment_us;
         self.in_flight = Some(InFlight { checkpoint: id, sync_us, alignment_us });
+        if unaligned {
+            self.gather(id, part, outputs);
+        } else {
+            self.spawn_snapshot(id, part);
+        }
+        Ok(Turn::Worked)
+    }
+
+    pub(super) fn spawn_snapshot(&self, id: u64, part: AsyncPart) {
         let (handle, clock) = (self.handle(), Arc::clone(&self.clock));
         let span = self.info.checkpoint_span(id);
         self.executor.spawn(Box::new(move || {
@@ -149,7 +177,6 @@ impl Task {
             let async_ms = clock.monotonic_us().saturating_sub(started_us) / 1000;
             handle.send(TaskMessage::SnapshotDone { checkpoint: id, result: Box::new(result), async_ms });
         }));
-        Ok(Turn::Worked)
     }
 
     pub(super) fn snapshot_done(

@@ -29,6 +29,9 @@ impl Task {
 
     /// The next element of an input that is not blocked. `None`: there is none.
     pub(super) fn take_input(&mut self) -> Result<Option<Turn>> {
+        if let Some(turn) = self.take_recovered()? {
+            return Ok(Some(turn));
+        }
         let channels = self.inputs.len();
         for step in 0..channels {
             let index = (self.next_input + step) % channels;
@@ -51,6 +54,7 @@ impl Task {
     }
 
     pub(super) fn element(&mut self, index: usize, payload: Payload, bytes: usize) -> Result<()> {
+        self.keep_in_flight(index, &payload);
         let element = match payload {
             Payload::Element(element) => element,
             Payload::Encoded(encoded) => StreamElement::Data(self.inputs[index].decoder.decode(&encoded)?),
@@ -68,6 +72,7 @@ impl Task {
             StreamElement::Watermark(ms) => self.time(port, channel, TimeEvent::Watermark(ms))?,
             StreamElement::Idle => self.time(port, channel, TimeEvent::Idle)?,
             StreamElement::Active => self.time(port, channel, TimeEvent::Active)?,
+            StreamElement::Barrier(barrier) if barrier.unaligned => self.overtaken(index, barrier, Vec::new())?,
             StreamElement::Barrier(barrier) => {
                 let verdict = self.alignment.barrier(index, barrier, self.clock.monotonic_us());
                 self.apply(verdict)?;

@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod input;
+mod overtaking;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use arrow::datatypes::SchemaRef;
 use hurtig_state::backend::KeyedBackend;
 
 use self::checkpoint::{Checkpoint, InFlight};
+use self::overtaking::Gathering;
+pub use self::overtaking::RecoveredInput;
 use super::alignment::Alignment;
 use super::chain::{Chain, MemberSpec};
 use super::mailbox::{Mailbox, TaskHandle, TaskMessage};
@@ -26,7 +29,7 @@ use super::{BlockReason, Outcome, Step, TaskListener};
 use crate::clock::Clock;
 use crate::element::{Barrier, MAX_WATERMARK, StreamElement};
 use crate::error::{EngineError, Result};
-use crate::exchange::channel::{Channel, ChannelFailure};
+use crate::exchange::channel::{Channel, ChannelFailure, Payload};
 use crate::exchange::codec::Decoder;
 use crate::exchange::{ChannelRegistry, Outputs};
 use crate::executor::BackgroundExecutor;
@@ -60,6 +63,8 @@ pub struct TaskSpec {
     pub outputs: Outputs,
     /// Where channels are released; `None` in tests that own theirs.
     pub registry: Option<Arc<ChannelRegistry>>,
+    /// What was on its way to the subtask when the restored checkpoint was taken.
+    pub recovered: Vec<RecoveredInput>,
     /// Keyed state.
     pub keyed: Arc<KeyedBackend>,
     /// Whether a final checkpoint is to be waited for.
@@ -148,6 +153,10 @@ pub struct Task {
     due: Option<(Barrier, u64)>,
     checkpoint: Option<Checkpoint>,
     in_flight: Option<InFlight>,
+    /// By input: what the barriers of the unaligned checkpoint that is due have overtaken.
+    overtaken: Vec<Vec<Payload>>,
+    gathering: Option<Gathering>,
+    recovered: VecDeque<RecoveredInput>,
     last_triggered: u64,
     last_completed: u64,
     last_aborted: u64,
@@ -218,6 +227,9 @@ impl Task {
             due: None,
             checkpoint: None,
             in_flight: None,
+            overtaken: Vec::new(),
+            gathering: None,
+            recovered: spec.recovered.into(),
             last_triggered: 0,
             last_completed: 0,
             last_aborted: 0,
@@ -377,7 +389,11 @@ impl Task {
         while let Some(message) = self.mailbox.try_receive() {
             self.receive(message)?;
         }
-        let full = self.outputs.is_full() || self.listener.is_full();
+        if self.take_urgent()? {
+            return Ok(Turn::Worked);
+        }
+        // A barrier that overtakes rows is not held up by those that wait.
+        let full = (self.outputs.is_full() || self.listener.is_full()) && !self.is_urgent();
         if self.chain.has_pending() {
             if full {
                 return Ok(Turn::Blocked(BlockReason::Output, None));

@@ -32,9 +32,9 @@ options! {
     CHECKPOINTING_CREATE_SUBDIR = "execution.checkpointing.create-subdir", ["state.checkpoints.create-subdir"], ValueType::Bool, Some("true"),
         "Whether a job's checkpoints lie in a sub-folder named by the job's id.";
     CHECKPOINTING_UNALIGNED = "execution.checkpointing.unaligned.enabled", ["execution.checkpointing.unaligned"], ValueType::Bool, Some("false"),
-        "Barriers overtake data under backpressure. Not supported yet: barriers are aligned.";
+        "Barriers overtake rows, which become part of the checkpoint, so that it completes under backpressure too. Savepoints stay aligned.";
     CHECKPOINTING_ALIGNED_TIMEOUT = "execution.checkpointing.aligned-checkpoint-timeout", ["execution.checkpointing.alignment-timeout"], ValueType::Duration, Some("0 ms"),
-        "After this time an aligned checkpoint becomes unaligned. Not supported yet.";
+        "Flink's time after which an aligned checkpoint becomes unaligned. Unaligned checkpoints are unaligned from the start here.";
     CHECKPOINTING_LOCAL_BACKUP = "execution.checkpointing.local-backup.enabled", ["state.backend.local-recovery"], ValueType::Bool, Some("false"),
         "Keep the last checkpoint of each task on the TaskManager's disk.";
     CHECKPOINTING_LOCAL_BACKUP_DIRS = "execution.checkpointing.local-backup.dirs", ["taskmanager.state.local.root-dirs"], ValueType::String, None,

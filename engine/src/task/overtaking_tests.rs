@@ -1,0 +1,194 @@
+//! Unaligned checkpoints of tasks on one thread.
+
+use std::collections::BTreeMap;
+
+use hurtig_proto::v1::partitioner::Kind;
+use hurtig_proto::v1::{self};
+use hurtig_state::storage::ObjectStores;
+
+use super::machine::RecoveredInput;
+use super::snapshot::SnapshotStore;
+use super::testing::*;
+use super::{Step, TaskMessage};
+use crate::element::{Barrier, StopMode, StreamElement};
+use crate::exchange::captured::decode;
+use crate::exchange::channel::{Channel, Payload};
+use crate::exchange::codec::Decoder;
+use crate::exchange::output::OutputTarget;
+
+fn overtaking(checkpoint: u64) -> Barrier {
+    Barrier { checkpoint, timestamp_ms: 0, savepoint: None, stop: StopMode::None, unaligned: true }
+}
+
+fn put(channel: &Channel, v: &[i64]) {
+    let batch = rows(&v.iter().map(|&v| (0, v)).collect::<Vec<_>>());
+    channel.put(Payload::Element(StreamElement::Data(batch)), 16 * v.len());
+}
+
+fn step(task: &mut super::Task) -> Step {
+    for _ in 0..1_000 {
+        match task.step(16) {
+            Step::Progress => {}
+            other => return other,
+        }
+    }
+    panic!("the task never comes to rest");
+}
+
+/// What a snapshot has in flight, by producer of inputs and consumer of outputs.
+fn in_flight(states: &[v1::ChannelState], key: fn(&v1::ChannelState) -> u32) -> BTreeMap<u32, Vec<String>> {
+    let read = |state: &v1::ChannelState| {
+        let stored = SnapshotStore::read_channel(&ObjectStores::default(), state).unwrap();
+        shown(&decode(stored, &Decoder::new(schema())).unwrap())
+    };
+    states.iter().map(|state| (key(state), read(state))).collect()
+}
+
+fn inputs_of(recorder: &Recorder, checkpoint: u64) -> BTreeMap<u32, Vec<String>> {
+    in_flight(&recorder.snapshots.lock()[&checkpoint].inputs, |state| state.producer_subtask)
+}
+
+fn strings(elements: &[&str]) -> Vec<String> {
+    elements.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_barrier_overtakes_what_is_queued_and_that_becomes_state() {
+    let harness = Harness { checkpointing: true, ..Harness::default() };
+    let (a, b, out) = (channel("in", 0, 0), channel("in", 1, 0), channel("out", 0, 0));
+    let inputs = [(0, a.clone()), (0, b.clone())];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
+    let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &inputs, outputs);
+    step(&mut built.task);
+
+    // Nothing of this is taken before the barrier is.
+    put(&a, &[1]);
+    a.put_control(StreamElement::Watermark(5));
+    put(&a, &[2]);
+    a.put_urgent(overtaking(1), false);
+    put(&a, &[3]);
+    put(&b, &[4]);
+    step(&mut built.task);
+    let (barrier, overtaken) = out.take_urgent().expect("the barrier has gone on");
+    assert_eq!((barrier, overtaken.len()), (overtaking(1), 0), "it left before any of the rows");
+    assert!(!built.recorder.has(&Event::Ack(1)), "what comes through the other channel still belongs to it");
+
+    put(&b, &[5]);
+    b.put_urgent(overtaking(1), false);
+    put(&b, &[6]);
+    step(&mut built.task);
+    assert!(built.recorder.has(&Event::Ack(1)));
+    let expected = BTreeMap::from([(0, strings(&["[1]", "W(5)", "[2]"])), (1, strings(&["[4]", "[5]"]))]);
+    assert_eq!(inputs_of(&built.recorder, 1), expected);
+    let sent: Vec<i64> = drain(&out)
+        .iter()
+        .filter_map(|e| if let StreamElement::Data(b) = e { Some(read(b)) } else { None })
+        .flatten()
+        .map(|r| r.1)
+        .collect();
+    assert_eq!(sent.len(), 6, "and all of it is processed: {sent:?}");
+}
+
+#[test]
+fn a_full_output_does_not_hold_the_barrier() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = format!("file://{}", folder.path().display());
+    let harness = Harness { checkpointing: true, checkpoints, ..Harness::default() };
+    let (input, out) = (channel("in", 0, 0), channel("out", 0, 3));
+    let hash = Kind::Hash(v1::Hash { columns: vec![0], ..Default::default() });
+    let mut spec = output("out", hash, std::slice::from_ref(&out));
+    // As of a consumer in another process.
+    spec.targets = vec![OutputTarget { channel: out.clone(), remote: true }];
+    let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &[(0, input.clone())], vec![spec]);
+    let row: Vec<i64> = (0..8_192).collect();
+    while !out.is_full() {
+        put(&input, &row);
+        step(&mut built.task);
+    }
+    put(&input, &[7]);
+    step(&mut built.task);
+    assert_eq!(input.len(), 1, "the task is stopped by its consumer");
+    input.put_urgent(overtaking(1), false);
+    step(&mut built.task);
+    assert!(built.recorder.has(&Event::Ack(1)));
+    let snapshot = built.recorder.snapshots.lock()[&1].clone();
+    assert_eq!(in_flight(&snapshot.inputs, |s| s.producer_subtask), BTreeMap::from([(0, strings(&["[7]"]))]));
+    let sent = &in_flight(&snapshot.outputs, |s| s.consumer_subtask)[&3];
+    assert_eq!(sent.len(), out.len() - 1, "all that waits for the consumer, which will not copy it");
+    assert!(out.has_urgent());
+}
+
+#[test]
+fn what_was_in_flight_comes_before_anything_new_and_is_in_flight_again() {
+    let state = |producer_subtask, elements: Vec<StreamElement>| RecoveredInput {
+        edge: "in".into(),
+        producer_subtask,
+        port: 0,
+        same_producer: true,
+        elements: elements.into(),
+    };
+    let recovered = vec![
+        state(0, vec![StreamElement::Data(rows(&[(0, 1)])), StreamElement::Watermark(9)]),
+        state(1, vec![StreamElement::Watermark(4), StreamElement::Data(rows(&[(0, 2)]))]),
+    ];
+    let harness = Harness { checkpointing: true, recovered, ..Harness::default() };
+    let (a, b, out) = (channel("in", 0, 0), channel("in", 1, 0), channel("out", 0, 0));
+    let inputs = [(0, a.clone()), (0, b.clone())];
+    let outputs = || vec![output("out", forward(), std::slice::from_ref(&out))];
+    put(&a, &[3]);
+    let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &inputs, outputs());
+    step(&mut built.task);
+    assert_eq!(shown(&drain(&out)), ["[1]", "W(4)", "[2, 3]"]);
+
+    // A checkpoint before they are processed has them in flight again.
+    put(&a, &[3]);
+    a.put_urgent(overtaking(1), false);
+    b.put_urgent(overtaking(1), false);
+    let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &inputs, outputs());
+    step(&mut built.task);
+    assert_eq!(out.take_urgent().map(|(b, _)| b.checkpoint), Some(1));
+    let snapshot = built.recorder.snapshots.lock()[&1].clone();
+    let all: Vec<_> = snapshot.inputs.iter().map(|s| (s.producer_subtask, s.channels)).collect();
+    assert_eq!(all, [(0, 2), (1, 2), (0, 2)], "first what was recovered, then what is queued");
+    assert_eq!(shown(&drain(&out)), ["[1]", "W(4)", "[2, 3]"]);
+}
+
+#[test]
+fn a_checkpoint_given_up_while_barriers_are_missing_lets_the_next_one_begin() {
+    let harness = Harness { checkpointing: true, ..Harness::default() };
+    let (a, b, out) = (channel("in", 0, 0), channel("in", 1, 0), channel("out", 0, 0));
+    let inputs = [(0, a.clone()), (0, b.clone())];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
+    let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &inputs, outputs);
+    a.put_urgent(overtaking(1), false);
+    step(&mut built.task);
+    built.handle.send(TaskMessage::Aborted(1));
+    put(&b, &[1]);
+    step(&mut built.task);
+    b.put_urgent(overtaking(1), false);
+    a.put_urgent(overtaking(2), false);
+    step(&mut built.task);
+    put(&b, &[2]);
+    step(&mut built.task);
+    b.put_urgent(overtaking(2), false);
+    step(&mut built.task);
+    let events = built.recorder.events.lock().clone();
+    assert!(!events.contains(&Event::Ack(1)) && events.contains(&Event::Ack(2)), "{events:?}");
+    assert_eq!(inputs_of(&built.recorder, 2), BTreeMap::from([(1, strings(&["[2]"]))]));
+}
+
+#[test]
+fn a_source_sends_its_barrier_ahead_of_its_rows() {
+    let harness = Harness { checkpointing: true, ..Harness::default() };
+    let out = channel("out", 0, 0);
+    let members = vec![source(Numbers::new(0, 1_000_000, 7, 8_192))];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
+    let mut built = harness.task("source", 0, members, &[], outputs);
+    assert!(matches!(step(&mut built.task), Step::Blocked { .. }), "the channel is full");
+    built.handle.send(TaskMessage::Trigger(overtaking(1)));
+    step(&mut built.task);
+    assert!(built.recorder.has(&Event::Ack(1)));
+    let queued = out.len() - 1;
+    let (barrier, overtaken) = out.take_urgent().unwrap();
+    assert_eq!((barrier.checkpoint, overtaken.len()), (1, queued));
+}
