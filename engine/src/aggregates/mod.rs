@@ -37,7 +37,7 @@ use hurtig_proto::v1;
 
 use crate::error::{EngineError, Result};
 use chunks::{GroupBits, Touched};
-pub use sets::ElementWrites;
+pub use sets::{ElementChange, ElementWrites};
 
 /// Rows of a batch with their groups.
 #[derive(Clone, Copy)]

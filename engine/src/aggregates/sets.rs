@@ -46,13 +46,16 @@ pub(super) trait ElementSet: Clone + Default + Send + Sync + 'static {
     fn decode(input: &mut &[u8]) -> Result<Self>;
 }
 
+/// An element with its value in the database; `None`: it is gone.
+pub type ElementChange = (Box<[u8]>, Option<[u8; 17]>);
+
 /// What is to be written of one large set.
 #[derive(Debug, Default)]
 pub struct ElementWrites {
     /// What the database has of the set goes first.
     pub clear: bool,
-    /// Elements in order, with their values; `None`: gone.
-    pub changes: Vec<(Box<[u8]>, Option<[u8; 17]>)>,
+    /// Elements in order.
+    pub changes: Vec<ElementChange>,
 }
 
 #[derive(Clone)]
@@ -193,7 +196,7 @@ impl<E: ElementSet> Sets<E> {
             self.in_database.remove(group);
             return in_database.then(|| ElementWrites { clear: true, changes: Vec::new() });
         }
-        let mut changes: Vec<(Box<[u8]>, Option<[u8; 17]>)> = Vec::with_capacity(set.len());
+        let mut changes: Vec<ElementChange> = Vec::with_capacity(set.len());
         set.for_each(&mut |value, element| changes.push((value.into(), Some(element.encode()))));
         changes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let set = set.clone();

@@ -30,8 +30,8 @@ fn records((keys, values): (Int64Array, Int64Array)) -> RecordBatch {
 }
 
 /// What the query gives in the end.
-fn expected() -> BTreeMap<i64, (i64, i64, i64)> {
-    let mut groups: BTreeMap<i64, (i64, i64, i64)> = BTreeMap::new();
+fn expected() -> Groups {
+    let mut groups: Groups = BTreeMap::new();
     for n in 0..BATCHES {
         let (keys, values) = rows(n);
         for (key, value) in keys.values().iter().zip(values.values()) {
@@ -42,9 +42,12 @@ fn expected() -> BTreeMap<i64, (i64, i64, i64)> {
     groups
 }
 
+/// Count, sum and greatest value by key.
+type Groups = BTreeMap<i64, (i64, i64, i64)>;
+
 /// Keeps the last row of each key; a restart writes some again.
-fn last_rows() -> (Arc<parking_lot::Mutex<BTreeMap<i64, (i64, i64, i64)>>>, FnSink) {
-    let rows: Arc<parking_lot::Mutex<BTreeMap<i64, (i64, i64, i64)>>> = Arc::default();
+fn last_rows() -> (Arc<parking_lot::Mutex<Groups>>, FnSink) {
+    let rows: Arc<parking_lot::Mutex<Groups>> = Arc::default();
     let kept = Arc::clone(&rows);
     let sink = FnSink::new(move |batch: &Batch| {
         let column = |i: usize| batch.column(i).as_primitive::<Int64Type>();

@@ -310,7 +310,7 @@ fn state_of_any_residence_gives_the_same() {
 
 fn restores_change_nothing(key: &str, seed: u64, fixture: StateFixture) {
     let input = schema(&[key, "v INT"]).unwrap();
-    let mut changelog = Changelog::new(seed, seed % 2 == 0);
+    let mut changelog = Changelog::new(seed, seed.is_multiple_of(2));
     let description = aggregate(&[0], oracle_calls(), changelog.retracts);
     let operator = || Box::new(GroupAggregate::new(&description, &input).unwrap());
     let (mut harness, mut keyed) = fixture.open(operator(), &input, None);
