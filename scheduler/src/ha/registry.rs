@@ -22,6 +22,7 @@ const RETRY_PAUSE_MS: i64 = 500;
 pub const ATTEMPT_BLOCK: u32 = 10_000;
 
 /// A change of the registry.
+#[allow(clippy::large_enum_variant, reason = "few exist at a time")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// A job is submitted.

@@ -65,6 +65,7 @@ pub(super) struct SessionStream {
 }
 
 /// What the driver is asked.
+#[allow(clippy::large_enum_variant, reason = "the large one comes once for each recovered job")]
 pub(super) enum Command {
     /// For the state machine.
     Event(Event),

@@ -17,7 +17,7 @@
 //! 8. A savepoint that the user was told of is complete, and nothing of it is deleted.
 //! 9. A leader writes neither HEAD nor the registry once a newer one has; epochs never fall.
 //! 10. A job whose submission was answered is in the registry; a job whose result is there is not
-//!    deployed again, and its result stays.
+//!     deployed again, and its result stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

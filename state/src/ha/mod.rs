@@ -69,7 +69,7 @@ impl HaDirectory {
 /// The lease; `None`: no JobManager has ever led.
 pub async fn read_leader(stores: &ObjectStores, directory: &HaDirectory) -> Result<Option<LeaderLease>> {
     let object = directory.leader();
-    Ok(read(stores, &object).await?.map(|(bytes, _)| decode_lease(&bytes, &object)).transpose()?)
+    read(stores, &object).await?.map(|(bytes, _)| decode_lease(&bytes, &object)).transpose()
 }
 
 /// An object and its version; `None`: there is none.
