@@ -244,7 +244,7 @@ mod tests {
                 files: vec![v1::StateFile::default()],
                 ..Default::default()
             }),
-            finished: false,
+            ..Default::default()
         };
         let info = |uid: &str| v1::OperatorInfo { uid: uid.into(), name: format!("Op {uid}"), kind: "union".into() };
         let vertex = v1::VertexSnapshot {

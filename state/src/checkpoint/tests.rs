@@ -43,7 +43,8 @@ fn metadata(checkpoint_id: u64, objects: &[String]) -> v1::CheckpointMetadata {
         lists: vec![v1::ListState { name: "splits".into(), elements: vec![vec![1, 2, 3]] }],
         watermark_ms: -5,
     };
-    let subtask = v1::SubtaskSnapshot { subtask: 0, operators: vec![operator], keyed: Some(keyed), finished: false };
+    let subtask =
+        v1::SubtaskSnapshot { subtask: 0, operators: vec![operator], keyed: Some(keyed), ..Default::default() };
     v1::CheckpointMetadata {
         format_version: 1,
         job_id: JOB.into(),
