@@ -68,7 +68,7 @@ impl AttemptRecord {
                 self.facts.state.clone_from(&changed.state);
                 self.facts.error.clone_from(&changed.error);
                 if changed.restore.is_some() {
-                    self.facts.restore = changed.restore;
+                    self.facts.restore = changed.restore.clone();
                 }
             }
             Message::CheckpointAck(ack) => {
@@ -116,7 +116,7 @@ impl AttemptRecord {
             attempt: facts.attempt.clone(),
             state: facts.state.clone(),
             error: facts.error.clone(),
-            restore: facts.restore,
+            restore: facts.restore.clone(),
             ..internal::TaskStateChanged::default()
         })];
         let ended = !matches!(facts.state.as_str(), "INITIALIZING" | "RUNNING");

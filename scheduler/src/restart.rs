@@ -90,6 +90,9 @@ impl RestartSettings {
         if !(0.0..=1.0).contains(&jitter) {
             return refuse(format!("jitter-factor: {jitter} must be from 0 to 1"));
         }
+        if initial_ms == 0 {
+            return refuse("initial-backoff: it must be above 0".to_owned());
+        }
         if initial_ms > max_ms {
             return refuse(format!("initial-backoff: {initial_ms} ms is above max-backoff, {max_ms} ms"));
         }
@@ -303,6 +306,7 @@ mod tests {
             ("restart-strategy.type", "sometimes"),
             ("restart-strategy.exponential-delay.backoff-multiplier", "1"),
             ("restart-strategy.exponential-delay.initial-backoff", "2 min"),
+            ("restart-strategy.exponential-delay.initial-backoff", "0 ms"),
             ("restart-strategy.exponential-delay.jitter-factor", "2"),
         ] {
             let mut configuration = Configuration::default();

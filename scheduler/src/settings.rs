@@ -3,6 +3,7 @@
 use hurtig_graph::config::{ConfigOption, Configuration, keys};
 use hurtig_graph::error::GraphError;
 
+use crate::job::adaptive::ScalingSettings;
 use crate::restart::RestartSettings;
 
 /// Settings of one job.
@@ -18,10 +19,12 @@ pub struct JobSettings {
     pub slot_wait_ms: u64,
     /// The job may run with less parallelism than planned.
     pub adaptive: bool,
-    /// How long slots are missing before an adaptive job takes fewer.
+    /// The slots alone say how wide the job is.
+    pub reactive: bool,
+    /// How long fewer slots than wanted are there before an adaptive job starts with them.
     pub stabilization_ms: u64,
-    /// How long an adaptive job runs before it restarts to use more slots.
-    pub cooldown_ms: u64,
+    /// When a running job rescales.
+    pub scaling: ScalingSettings,
     /// Failures that are remembered.
     pub failure_history: usize,
     /// Bytes of released result rows that may wait for the client.
@@ -116,23 +119,45 @@ impl JobSettings {
     pub fn read(configuration: &Configuration) -> Result<Self, GraphError> {
         let checkpoints = CheckpointSettings::read(configuration)?;
         let restart = RestartSettings::read(configuration, checkpoints.interval_ms.is_some())?;
-        let wait = if configuration.is_set(&keys::RESOURCE_WAIT_TIMEOUT) {
-            &keys::RESOURCE_WAIT_TIMEOUT
-        } else {
-            &keys::SLOT_REQUEST_TIMEOUT
+        let reactive = configuration.choice(&keys::SCHEDULER_MODE)?.is_some();
+        let set_or = |option: &ConfigOption, default: u64| match configuration.is_set(option) {
+            true => duration(configuration, option),
+            false => Ok(default),
+        };
+        let forever = i64::MAX as u64;
+        let slot_wait = if reactive { forever } else { duration(configuration, &keys::SLOT_REQUEST_TIMEOUT)? };
+        let stabilization = if reactive { 0 } else { duration(configuration, &keys::RESOURCE_STABILIZATION_TIMEOUT)? };
+        let failures = whole(configuration, &keys::RESCALE_MAX_CHECKPOINT_FAILURES, 1)?;
+        let delay = checkpoints.interval_ms.map_or(0, |ms| ms.saturating_mul(u64::from(failures) + 1));
+        let scaling = ScalingSettings {
+            cooldown_ms: duration(configuration, &keys::SCALING_COOLDOWN)?,
+            stabilization_ms: duration(configuration, &keys::EXECUTING_STABILIZATION_TIMEOUT)?,
+            max_delay_ms: set_or(&keys::RESCALE_MAX_DELAY, delay)?,
+            max_checkpoint_failures: failures,
         };
         Ok(JobSettings {
             restart,
             checkpoints,
             full_failover: configuration.choice(&keys::FAILOVER_STRATEGY)? == Some("full"),
-            slot_wait_ms: duration(configuration, wait)?,
-            adaptive: configuration.choice(&keys::JOBMANAGER_SCHEDULER)? == Some("Adaptive"),
-            cooldown_ms: duration(configuration, &keys::SCALING_COOLDOWN)?,
-            stabilization_ms: duration(configuration, &keys::RESOURCE_STABILIZATION_TIMEOUT)?,
-            failure_history: 16,
+            slot_wait_ms: wait_timeout(configuration, slot_wait)?,
+            adaptive: reactive || configuration.choice(&keys::JOBMANAGER_SCHEDULER)? == Some("Adaptive"),
+            reactive,
+            stabilization_ms: set_or(&keys::RESOURCE_STABILIZATION_TIMEOUT, stabilization)?,
+            scaling,
+            failure_history: whole(configuration, &keys::EXCEPTION_HISTORY_SIZE, 0)? as usize,
             collect_buffer_bytes: configuration.memory_bytes(&keys::COLLECT_BUFFER)?.unwrap_or(64 << 20),
             reader_timeout_ms: configuration.duration_ms(&keys::CLIENT_HEARTBEAT_TIMEOUT)?.filter(|&ms| ms > 0),
         })
+    }
+}
+
+/// How long a job waits for the slots that it needs; a negative time is for ever, as in Flink.
+fn wait_timeout(configuration: &Configuration, default: u64) -> Result<u64, GraphError> {
+    let option = &keys::RESOURCE_WAIT_TIMEOUT;
+    match configuration.text(option).map(str::trim) {
+        _ if !configuration.is_set(option) => Ok(default),
+        Some(text) if text.starts_with('-') => Ok(i64::MAX as u64),
+        _ => duration(configuration, option),
     }
 }
 

@@ -94,7 +94,7 @@ pub fn build(
     claim_inputs(core, d, attempt, &mut claimed.inputs)?;
     let finished = is_finished(d, attempt.subtask);
     let keyed = Arc::new(open_backend(core, d, attempt, finished)?);
-    let restore = (d.restore_checkpoint_id != 0).then(|| *keyed.restore_report());
+    let restore = (d.restore_checkpoint_id != 0).then(|| keyed.restore_report().clone());
 
     let notify_thread = Arc::new(LateWaker::default());
     let late = Arc::clone(&notify_thread);

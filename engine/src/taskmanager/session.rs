@@ -183,7 +183,7 @@ impl SessionListener {
 impl TaskListener for SessionListener {
     fn running(&self) {
         let restore = self.restore.lock().take();
-        tracing::info!(task = %self.attempt, restored = restore.map(|r| r.checkpoint_id), "task runs");
+        tracing::info!(task = %self.attempt, restored = restore.as_ref().map(|r| r.checkpoint_id), "task runs");
         self.session.task_state(&self.attempt, "RUNNING", "", restore);
     }
 

@@ -17,7 +17,6 @@ const WITHOUT_EFFECT: &[&ConfigOption] = &[
     &keys::REST_ADDRESS,
     &keys::REST_PORT,
     &keys::REST_BIND_ADDRESS,
-    &keys::EXECUTING_STABILIZATION_TIMEOUT,
     &keys::JOBMANAGER_MEMORY,
     &keys::METRICS_REFRESH,
     &keys::METRICS_LATENCY_INTERVAL,

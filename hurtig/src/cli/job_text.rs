@@ -210,7 +210,7 @@ fn checkpoint(job: &v1::JobStatus, now: i64) -> String {
 
 /// The sum of the subtasks' reports; each has its own in the table.
 fn restored(job: &v1::JobStatus, details: &v1::JobDetails, now: i64) -> String {
-    let reports = details.vertices.iter().flat_map(|v| &v.subtasks).filter_map(|s| s.restore);
+    let reports = details.vertices.iter().flat_map(|v| &v.subtasks).filter_map(|s| s.restore.as_ref());
     let (mut local, mut remote, mut longest) = (0, 0, 0);
     for report in reports.filter(|r| r.checkpoint_id == job.restored_checkpoint) {
         local += report.local_bytes;
@@ -421,6 +421,7 @@ mod tests {
             message: status.root_cause.clone(),
             task: "sink (1/1)".into(),
             taskmanager: "tm-1".into(),
+            ..Default::default()
         };
         v1::JobDetails {
             status: Some(status),
@@ -431,6 +432,7 @@ mod tests {
                 ..Default::default()
             }],
             failures: vec![failure],
+            ..Default::default()
         }
     }
 

@@ -79,6 +79,19 @@ pub enum JobsCommand {
         #[command(flatten)]
         remote: RemoteArgs,
     },
+    /// Changes a job's parallelism: once there are slots, after a checkpoint
+    Rescale {
+        /// Id of the job
+        id: String,
+        /// Subtasks of every vertex that can run in parallel
+        #[arg(short, long, required_unless_present = "vertex", conflicts_with = "vertex")]
+        parallelism: Option<u32>,
+        /// Bounds of one vertex; every vertex of the job must be named (see `jobs show --json`)
+        #[arg(long, value_name = "ID=LEAST:MOST")]
+        vertex: Vec<String>,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
     /// Starts a job from a job graph in JSON
     Submit {
         /// The file; '-' for standard input
@@ -132,6 +145,12 @@ pub fn run(command: JobsCommand) -> anyhow::Result<()> {
             JobsCommand::Submit { graph, job_id, start, wait, json, remote } => {
                 submit(&remote, &graph, job_id.unwrap_or_default(), &start, wait, json).await
             }
+            JobsCommand::Rescale { id, parallelism, vertex, remote } => {
+                let bounds = vertex.iter().map(|text| bounds(text)).collect::<anyhow::Result<_>>()?;
+                connect(&remote).await?.job(&id).require(parallelism.unwrap_or(0), bounds).await?;
+                writeln!(std::io::stdout(), "job {id} changes its parallelism")?;
+                Ok(())
+            }
         }
     })
 }
@@ -153,6 +172,17 @@ async fn cancel(client: &Client, id: &str) -> anyhow::Result<()> {
     job.cancel().await?;
     writeln!(out, "cancelling job {id}")?;
     Ok(())
+}
+
+/// Reads `ID=LEAST:MOST`.
+fn bounds(text: &str) -> anyhow::Result<v1::VertexRequirements> {
+    let parsed = text.rsplit_once('=').and_then(|(id, bounds)| {
+        let (least, most) = bounds.split_once(':')?;
+        let (lower_bound, upper_bound) = (least.trim().parse().ok()?, most.trim().parse().ok()?);
+        Some(v1::VertexRequirements { vertex_id: id.to_owned(), lower_bound, upper_bound })
+    });
+    let wrong = || Error::new(ErrorKind::Config, format!("--vertex {text}: write ID=LEAST:MOST, as cbc357cc=1:4"));
+    Ok(parsed.ok_or_else(wrong)?)
 }
 
 async fn list(client: &Client, json: bool) -> anyhow::Result<()> {
@@ -307,6 +337,9 @@ struct DetailsView {
     job: JobView,
     vertices: Vec<VertexView>,
     failures: Vec<FailureView>,
+    /// There were more failures than are kept (web.exception-history-size).
+    failures_truncated: bool,
+    restart_reports: Vec<RestartView>,
 }
 
 impl DetailsView {
@@ -316,6 +349,8 @@ impl DetailsView {
             job: status.into(),
             vertices: details.vertices.into_iter().map(VertexView::from).collect(),
             failures: details.failures.into_iter().map(FailureView::from).collect(),
+            failures_truncated: details.failures_truncated,
+            restart_reports: details.restarts.into_iter().map(RestartView::from).collect(),
         })
     }
 }
@@ -326,6 +361,8 @@ struct VertexView {
     name: String,
     parallelism: u32,
     max_parallelism: u32,
+    lower_bound: u32,
+    upper_bound: u32,
     subtasks: Vec<SubtaskView>,
 }
 
@@ -336,6 +373,8 @@ impl From<v1::VertexDetails> for VertexView {
             name: v.name,
             parallelism: v.parallelism,
             max_parallelism: v.max_parallelism,
+            lower_bound: v.lower_bound,
+            upper_bound: v.upper_bound,
             subtasks: v.subtasks.into_iter().map(SubtaskView::from).collect(),
         }
     }
@@ -440,6 +479,17 @@ struct RestoreView {
     duration_ms: u64,
     local_files: u32,
     remote_files: u32,
+    /// Until all files were there; the rest of the duration is opening them.
+    files_ms: u64,
+    ranges: Vec<RestoredRangeView>,
+}
+
+/// Where the state of a range of key groups (both ends included) came from.
+#[derive(Debug, Serialize)]
+struct RestoredRangeView {
+    key_groups: (u32, u32),
+    local_bytes: u64,
+    remote_bytes: u64,
 }
 
 impl From<v1::RestoreReport> for RestoreView {
@@ -451,20 +501,75 @@ impl From<v1::RestoreReport> for RestoreView {
             duration_ms: r.duration_ms,
             local_files: r.local_files,
             remote_files: r.remote_files,
+            files_ms: r.files_ms,
+            ranges: r.ranges.into_iter().map(RestoredRangeView::from).collect(),
         }
     }
 }
 
+impl From<v1::RestoredRange> for RestoredRangeView {
+    fn from(r: v1::RestoredRange) -> Self {
+        RestoredRangeView {
+            key_groups: (r.key_group_start, r.key_group_end),
+            local_bytes: r.local_bytes,
+            remote_bytes: r.remote_bytes,
+        }
+    }
+}
+
+/// A failure, with those that led to the same restart.
 #[derive(Debug, Serialize)]
 struct FailureView {
     time_ms: i64,
     message: String,
     task: String,
     taskmanager: String,
+    concurrent: Vec<FailureView>,
 }
 
 impl From<v1::FailureRecord> for FailureView {
     fn from(f: v1::FailureRecord) -> Self {
-        FailureView { time_ms: f.time_ms, message: f.message, task: f.task, taskmanager: f.taskmanager }
+        FailureView {
+            time_ms: f.time_ms,
+            message: f.message,
+            task: f.task,
+            taskmanager: f.taskmanager,
+            concurrent: f.concurrent.into_iter().map(FailureView::from).collect(),
+        }
+    }
+}
+
+/// A restart or rescale. Phases are milliseconds since `time_ms`, when the failure was noticed; 0: not
+/// yet.
+#[derive(Debug, Serialize)]
+struct RestartView {
+    time_ms: i64,
+    cause: String,
+    regions: u32,
+    rescale: bool,
+    checkpoint: u64,
+    /// No task of the regions was left.
+    ended_ms: u64,
+    /// The restart strategy's delay was over.
+    waited_ms: u64,
+    /// Slots were there and all tasks deployed.
+    deployed_ms: u64,
+    /// All tasks ran, their state restored.
+    running_ms: u64,
+}
+
+impl From<v1::RestartReport> for RestartView {
+    fn from(r: v1::RestartReport) -> Self {
+        RestartView {
+            time_ms: r.time_ms,
+            cause: r.cause,
+            regions: r.regions,
+            rescale: r.rescale,
+            checkpoint: r.checkpoint_id,
+            ended_ms: r.ended_ms,
+            waited_ms: r.waited_ms,
+            deployed_ms: r.deployed_ms,
+            running_ms: r.running_ms,
+        }
     }
 }

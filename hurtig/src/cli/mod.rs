@@ -16,6 +16,7 @@ mod signals;
 mod sql;
 
 use clap::{Args, Parser, Subcommand};
+use hurtig::server::Extensions;
 
 pub use exit::{report, report_usage};
 
@@ -91,8 +92,8 @@ impl Cli {
         logging::choose(self.log_format);
         match self.command {
             Command::Sql(args) => sql::run(args),
-            Command::JobManager(args) => process::run_job_manager(args),
-            Command::TaskManager(args) => process::run_task_manager(args),
+            Command::JobManager(args) => process::run_job_manager(args, Extensions::default()),
+            Command::TaskManager(args) => process::run_task_manager(args, Extensions::default()),
             Command::Cluster(command) => cluster::run(command),
             Command::Jobs(command) => jobs::run(command),
             Command::Savepoints(command) => savepoints::run(command),

@@ -73,9 +73,9 @@ impl Ready {
     }
 }
 
-/// Runs a JobManager until a signal ends it.
-pub fn run_job_manager(args: JobManagerArgs) -> anyhow::Result<()> {
-    let options = options(&args.process)?;
+/// Runs a JobManager that knows `extensions` until a signal ends it.
+pub fn run_job_manager(args: JobManagerArgs, extensions: Extensions) -> anyhow::Result<()> {
+    let options = options(&args.process, extensions)?;
     runtime()?.block_on(async {
         let server = JobManagerServer::start(&options).await?;
         Ready {
@@ -95,14 +95,15 @@ pub fn run_job_manager(args: JobManagerArgs) -> anyhow::Result<()> {
     })
 }
 
-/// Runs a TaskManager until a signal ends it, or it cannot go on.
-pub fn run_task_manager(args: TaskManagerArgs) -> anyhow::Result<()> {
+/// Runs a TaskManager that knows `extensions` until a signal ends it, or it cannot go on.
+pub fn run_task_manager(args: TaskManagerArgs, extensions: Extensions) -> anyhow::Result<()> {
     // A task that cannot be cancelled holds its slot and its files for as long as the process lives.
     let on_fatal = |reason: &str| {
         tracing::error!(reason, "the TaskManager cannot go on: its process ends");
         std::process::exit(EXIT_FATAL);
     };
-    let options = ServerOptions { on_fatal: Some(std::sync::Arc::new(on_fatal)), ..options(&args.process)? };
+    let options =
+        ServerOptions { on_fatal: Some(std::sync::Arc::new(on_fatal)), ..options(&args.process, extensions)? };
     let jobmanager = jobmanager_address(&options.configuration)?;
     runtime()?.block_on(async {
         let server = TaskManagerServer::start(&options, jobmanager).await?;
@@ -131,7 +132,7 @@ pub fn run_task_manager(args: TaskManagerArgs) -> anyhow::Result<()> {
     })
 }
 
-fn options(args: &ProcessArgs) -> anyhow::Result<ServerOptions> {
+fn options(args: &ProcessArgs, extensions: Extensions) -> anyhow::Result<ServerOptions> {
     let (configuration, found) = configuration::read(&args.configuration)?;
     let json = configuration.choice(&keys::LOG_FORMAT)? == Some("JSON");
     logging::install("info", args.log_json || json);
@@ -142,7 +143,7 @@ fn options(args: &ProcessArgs) -> anyhow::Result<ServerOptions> {
         .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot install the metrics recorder: {e}")))?;
     Ok(ServerOptions {
         configuration,
-        extensions: Extensions::default(),
+        extensions,
         metrics: Some(std::sync::Arc::new(move || handle.render())),
         insecure_network: args.insecure_network,
         on_fatal: None,

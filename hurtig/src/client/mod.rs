@@ -204,6 +204,30 @@ impl JobHandle {
             .await
     }
 
+    /// Asks for `parallelism` subtasks of every vertex that can run in parallel. The job changes once
+    /// there are slots, after a checkpoint.
+    ///
+    /// # Errors
+    /// A vertex cannot have so many, or the job has ended.
+    pub async fn rescale(&self, parallelism: u32) -> Result<()> {
+        self.require(parallelism, Vec::new()).await
+    }
+
+    /// Sets bounds of the parallelism: `parallelism` for every vertex that can run in parallel, or 0
+    /// and bounds for each vertex.
+    ///
+    /// # Errors
+    /// All bounds that cannot be, or the job has ended.
+    pub async fn require(&self, parallelism: u32, vertices: Vec<v1::VertexRequirements>) -> Result<()> {
+        let mut service = self.client.service.clone();
+        let request = v1::RescaleJobRequest { job_id: self.id.clone(), parallelism, vertices };
+        let call = async move {
+            service.rescale_job(request).await?;
+            Ok(())
+        };
+        self.client.runtime.run(call).await
+    }
+
     /// Takes a savepoint into `target` (empty: the configured folder) and gives its path.
     pub async fn savepoint(&self, target: &str) -> Result<String> {
         let mut service = self.client.service.clone();

@@ -71,6 +71,11 @@ pub struct Extensions {
 }
 
 impl Extensions {
+    /// These connectors, in the place of the built-in ones.
+    pub fn with_connectors(connectors: Connectors) -> Extensions {
+        Extensions { connectors, ..Extensions::default() }
+    }
+
     /// The factories of a TaskManager.
     pub(crate) fn registry(&self) -> Arc<OperatorRegistry> {
         let mut registry = OperatorRegistry::default();

@@ -16,6 +16,7 @@ mod incremental;
 mod kill;
 mod large_state;
 mod operations;
+mod recovery;
 mod region;
 mod resources;
 mod savepoints;

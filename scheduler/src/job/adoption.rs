@@ -430,7 +430,7 @@ impl JobMaster {
                 deployed: true,
                 state,
                 slot: state.is_live().then_some(reported.slot()),
-                restore: report.restore,
+                restore: report.restore.clone(),
                 ..Execution::new()
             };
             self.restored_checkpoint = self.restored_checkpoint.max(report.restored_checkpoint);

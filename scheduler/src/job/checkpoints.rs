@@ -43,12 +43,13 @@ impl JobMaster {
             CheckpointAction::Trigger(trigger) => self.trigger(trigger),
             CheckpointAction::Completed { id } => {
                 self.on_checkpoint_completed(id, now);
-                self.rescale_up(pool, now);
+                self.scaling_triggered(pool, now);
             }
             CheckpointAction::Aborted { id } => {
                 self.pending_local_state.clear();
                 let aborted = internal::CheckpointAborted { job_id: self.id.as_str().into(), checkpoint_id: id };
                 self.send_to_all(ToTask::CheckpointAborted(aborted));
+                self.scaling_checkpoint_failed(pool, now);
                 self.actions.push(JobAction::Changed);
             }
             CheckpointAction::FailJob(message) => self.fail_globally(&message, now),
@@ -76,7 +77,7 @@ impl JobMaster {
         let metadata = latest.metadata.clone();
         let mut plan = self.topology.plan.clone();
         if savepoint::adopt(&mut plan, &metadata)? {
-            savepoint::adopt(&mut self.planned, &metadata)?;
+            savepoint::adopt(&mut self.requirements.plan, &metadata)?;
             self.topology = Topology::new(plan);
         }
         Ok(())
@@ -138,7 +139,7 @@ impl JobMaster {
 
     fn on_checkpoint_completed(&mut self, id: u64, now: i64) {
         let local = std::mem::take(&mut self.pending_local_state);
-        self.local_state = local.into_iter().map(|(task, session)| (task, (id, session))).collect();
+        self.local_state = local.into_iter().filter_map(|(task, copy)| self.local_copy(task, id, copy)).collect();
         self.notify_complete(id, now);
     }
 

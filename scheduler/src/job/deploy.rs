@@ -10,7 +10,7 @@ use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
 use super::savepoint::state_of;
 use super::state::{ExecutionState, JobState};
 use super::topology::{SlotKey, TaskRef};
-use super::{Execution, JobMaster, SlotsSeen};
+use super::{Execution, JobMaster, LocalCopy, RestartPhase, SlotsSeen};
 use crate::slots::{SessionId, SlotPool, TaskManager};
 
 impl JobMaster {
@@ -38,6 +38,7 @@ impl JobMaster {
             // Has waited long enough: no deadline any more.
             *time = i64::MIN;
         }
+        self.note_restart_phases(now);
         if self.checkpoints.in_doubt() || (self.global_restart && self.any_live()) {
             // Not slots are waited for now, so waiting for them has no deadline.
             self.slots_missing_since_ms = None;
@@ -69,7 +70,24 @@ impl JobMaster {
             self.slots_missing_since_ms = None;
         }
         if self.state == JobState::Restarting && self.restarting.is_empty() {
+            self.history.reached(RestartPhase::Deployed, now);
             self.transition(JobState::Deploying, now);
+        }
+    }
+
+    /// For the report of the restart: the first times at which no task is left, and no delay.
+    fn note_restart_phases(&mut self, now: i64) {
+        let restarting = |task: &usize| self.restarting.contains_key(&self.topology.tasks[*task].region);
+        let live = |task: usize| self.executions[task].state.is_live();
+        let ended = !(0..self.executions.len()).filter(restarting).any(live);
+        let waited = self.restarting.values().all(|&time| time == i64::MIN);
+        if ended && !self.restart_ended {
+            self.restart_ended = true;
+            self.history.reached(RestartPhase::Ended, now);
+        }
+        if waited && !self.restart_waited {
+            self.restart_waited = true;
+            self.history.reached(RestartPhase::Waited, now);
         }
     }
 
@@ -101,14 +119,12 @@ impl JobMaster {
     fn wait_for_slots(&mut self, pool: &mut SlotPool, now: i64) {
         let since = *self.slots_missing_since_ms.get_or_insert(now);
         self.slots_seen = SlotsSeen { free: pool.free(), total: pool.total() };
+        self.next_slot_deadline_ms = self.settings.slot_wait_ms;
         if self.rescale_down(since, pool, now) {
             return;
         }
         let waited = now.saturating_sub(since).max(0) as u64;
-        let (stabilization, wait) = (self.settings.stabilization_ms, self.settings.slot_wait_ms);
-        self.next_slot_deadline_ms =
-            if self.settings.adaptive && waited < stabilization { stabilization.min(wait) } else { wait };
-        if waited < wait {
+        if waited < self.settings.slot_wait_ms {
             return;
         }
         let needed = self.slots_needed();
@@ -148,26 +164,36 @@ impl JobMaster {
         }
     }
 
-    /// How much state of the checkpoint to restore a TaskManager has on disk for the tasks of `key`.
+    /// How much state of the checkpoint to restore a TaskManager has on disk for the tasks of `key`:
+    /// of each copy the share of the key groups that the task will own.
     fn local_state_score(&self, key: &SlotKey, session: SessionId, taskmanager: &TaskManager) -> u64 {
         let Some(latest) = self.checkpoints.latest() else { return 0 };
         let mut score = 0;
         for task in (0..self.topology.tasks.len()).filter(|&task| self.topology.slot_key(task) == *key) {
-            let TaskRef { vertex, subtask, .. } = self.topology.tasks[task];
-            let vertex = &self.topology.plan.vertices[vertex];
-            let on_disk = taskmanager.local_state.iter().filter(|state| {
-                state.job_id == self.id.as_str()
-                    && state.vertex_id == vertex.id
-                    && state.subtask == subtask
-                    && state.checkpoint_id == latest.id
+            let TaskRef { vertex: position, subtask, .. } = self.topology.tasks[task];
+            let vertex = &self.topology.plan.vertices[position];
+            let Some(own) = key_group_range(vertex.max_parallelism, vertex.parallelism, subtask) else { continue };
+            let registered = taskmanager.local_state.iter().filter(|state| {
+                state.job_id == self.id.as_str() && state.vertex_id == vertex.id && state.checkpoint_id == latest.id
             });
-            score += on_disk.map(|state| state.bytes.max(1)).sum::<u64>();
-            if self.local_state.get(&task) == Some(&(latest.id, session)) {
-                let range = key_group_range(vertex.max_parallelism, vertex.parallelism, subtask);
-                score += range.map_or(1, |(start, end)| u64::from(end - start) + 1);
-            }
+            let registered =
+                registered.map(|state| share(own, (state.key_group_start, state.key_group_end), state.bytes));
+            let known = self
+                .local_state
+                .iter()
+                .filter(|copy| copy.session == session && copy.vertex == position && copy.checkpoint == latest.id);
+            let known = known.map(|copy| share(own, copy.key_groups, copy.bytes));
+            score += registered.sum::<u64>().max(known.sum());
         }
         score
+    }
+
+    /// What is known of the copy that `task` keeps of checkpoint `id`.
+    pub(super) fn local_copy(&self, task: usize, id: u64, (session, bytes): (SessionId, u64)) -> Option<LocalCopy> {
+        let TaskRef { vertex, subtask, .. } = self.topology.tasks[task];
+        let v = &self.topology.plan.vertices[vertex];
+        let key_groups = key_group_range(v.max_parallelism, v.parallelism, subtask)?;
+        Some(LocalCopy { session, checkpoint: id, vertex, key_groups, bytes })
     }
 
     /// The next attempts of all tasks of a region, consumers first so that they are there when
@@ -180,6 +206,7 @@ impl JobMaster {
             self.counters.regions_restored += u64::from(again);
             self.restored_checkpoint = restore;
             self.restored_time_ms = now;
+            self.history.restores(restore);
         }
         for &task in &tasks {
             self.new_attempt(task, pool);
@@ -294,4 +321,15 @@ impl JobMaster {
             attempt: self.executions[task].attempt,
         }
     }
+}
+
+/// The part of a copy with `bytes` for key groups `copy` that is for those of `own`; at least 1 where
+/// any is. Ranges are inclusive.
+fn share(own: (u32, u32), copy: (u32, u32), bytes: u64) -> u64 {
+    let (first, last) = (own.0.max(copy.0), own.1.min(copy.1));
+    if first > last {
+        return 0;
+    }
+    let groups = u64::from(copy.1.saturating_sub(copy.0)) + 1;
+    (bytes / groups * (u64::from(last - first) + 1)).max(1)
 }

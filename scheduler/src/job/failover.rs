@@ -14,8 +14,10 @@ use crate::slots::{SessionId, SlotPool};
 
 /// What a failure touches.
 enum Scope {
-    /// The regions of these tasks.
-    Tasks(Vec<usize>),
+    /// The region of a task.
+    Task(usize),
+    /// The regions of the tasks on a lost TaskManager.
+    TaskManager(Vec<usize>),
     /// Everything, coordinators too.
     Global,
 }
@@ -29,8 +31,9 @@ impl JobMaster {
             message: format!("{name} failed: {error}"),
             task: name,
             taskmanager: self.executions[task].taskmanager.clone(),
+            concurrent: Vec::new(),
         };
-        self.fail(Scope::Tasks(vec![task]), record, now);
+        self.fail(Scope::Task(task), record, now);
     }
 
     /// `task` could not restore its state because objects of checkpoint `id` are missing or damaged.
@@ -56,7 +59,7 @@ impl JobMaster {
     /// A connection has ended: its slots are gone and so are the tasks on it.
     pub(super) fn on_taskmanager_lost(&mut self, session: SessionId, resource_id: &str, reason: &str, now: i64) {
         self.slots.retain(|_, slot| slot.session != session);
-        self.local_state.retain(|_, (_, on)| *on != session);
+        self.local_state.retain(|copy| copy.session != session);
         self.reconciliation.lost(session);
         let on_it = |task: &usize| {
             let execution = &self.executions[*task];
@@ -74,27 +77,29 @@ impl JobMaster {
             message: format!("TaskManager {resource_id} is lost: {reason}"),
             task: self.topology.task_name(lost[0]),
             taskmanager: resource_id.to_owned(),
+            concurrent: Vec::new(),
         };
         // Its neighbours often notice first; what they report is a consequence.
         self.root_cause.clone_from(&record.message);
-        self.fail(Scope::Tasks(lost), record, now);
+        self.fail(Scope::TaskManager(lost), record, now);
     }
 
     fn fail(&mut self, scope: Scope, record: v1::FailureRecord, now: i64) {
         tracing::warn!(job = %self.id, failure = record.message, "failure");
         let message = record.message.clone();
-        self.failures.push_back(record);
-        if self.failures.len() > self.settings.failure_history {
-            self.failures.pop_front();
-        }
         if matches!(self.state, JobState::WaitingForResources | JobState::Reconciling) {
+            self.history.root(record);
             self.failed_at_start = Some(message);
             return;
         }
+        // A lost TaskManager explains what its neighbours have reported before.
+        let explains = matches!(scope, Scope::TaskManager(_));
         if !self.may_restart() {
+            self.history.concurrent(record, explains);
             return;
         }
         if self.is_stopped() {
+            self.history.root(record);
             self.fail_stopped(&message, now);
             return;
         }
@@ -105,16 +110,23 @@ impl JobMaster {
         let new: Vec<usize> = touched.into_iter().filter(|region| !self.restarting.contains_key(region)).collect();
         self.global_restart |= global;
         if new.is_empty() {
+            self.history.concurrent(record, explains);
             return;
         }
         self.root_cause.clone_from(&message);
-        match self.restart.on_failure(now, &mut self.rng) {
+        let decision = self.restart.on_failure(now, &mut self.rng);
+        match decision {
+            RestartDecision::At { merged: true, .. } => self.history.concurrent(record, explains),
+            _ => self.history.root(record),
+        }
+        match decision {
             RestartDecision::At { .. } if self.has_given_out_results(&new) => {
                 let why = "results cannot be taken back without checkpoints: set execution.checkpointing.interval";
                 self.fail_job(&format!("{message}; the job cannot restart: {why}"), now);
             }
             RestartDecision::At { not_before_ms, merged } => {
                 self.restarts += u32::from(!merged);
+                self.history.restart(&message, 0, false, now);
                 self.restart_regions(&new, not_before_ms, now);
             }
             RestartDecision::Never => self.begin_failing(now),
@@ -127,16 +139,18 @@ impl JobMaster {
     }
 
     fn touched_regions(&self, scope: Scope) -> BTreeSet<usize> {
-        match scope {
-            Scope::Tasks(tasks) if !self.settings.full_failover => {
-                tasks.into_iter().map(|task| self.topology.tasks[task].region).collect()
-            }
-            _ => (0..self.topology.regions.len()).collect(),
-        }
+        let tasks = match scope {
+            Scope::Task(task) if !self.settings.full_failover => vec![task],
+            Scope::TaskManager(tasks) if !self.settings.full_failover => tasks,
+            _ => return (0..self.topology.regions.len()).collect(),
+        };
+        tasks.into_iter().map(|task| self.topology.tasks[task].region).collect()
     }
 
     pub(super) fn restart_regions(&mut self, regions: &[usize], not_before_ms: i64, now: i64) {
         self.checkpoints.suspend("a task has failed");
+        (self.restart_ended, self.restart_waited) = (false, false);
+        self.history.restart("", regions.len(), false, now);
         for &region in regions {
             self.restarting.insert(region, not_before_ms);
             for task in self.topology.regions[region].clone() {
@@ -152,7 +166,7 @@ impl JobMaster {
     /// The job fails, whatever its restart strategy says.
     pub(super) fn fail_job(&mut self, message: &str, now: i64) {
         let record = v1::FailureRecord { time_ms: now, message: message.to_owned(), ..Default::default() };
-        self.failures.push_back(record);
+        self.history.root(record);
         self.root_cause = message.to_owned();
         if self.may_restart() {
             self.begin_failing(now);
@@ -174,7 +188,7 @@ impl JobMaster {
     /// The job fails before any task was deployed.
     pub(super) fn fail_before_deployment(&mut self, message: String, pool: &mut SlotPool, now: i64) {
         let record = v1::FailureRecord { time_ms: now, message: message.clone(), ..Default::default() };
-        self.failures.push_back(record);
+        self.history.root(record);
         self.root_cause = message;
         if matches!(self.state, JobState::Created | JobState::Reconciling | JobState::WaitingForResources) {
             self.end(JobState::Failed, pool, now);
@@ -206,7 +220,7 @@ impl JobMaster {
              (client.heartbeat.timeout)"
         );
         tracing::warn!(job = %self.id, "{message}");
-        self.failures.push_back(v1::FailureRecord { time_ms: now, message: message.clone(), ..Default::default() });
+        self.history.root(v1::FailureRecord { time_ms: now, message: message.clone(), ..Default::default() });
         self.root_cause.clone_from(&message);
         self.cancel_reason = message;
         self.cancel(pool, now);

@@ -12,7 +12,10 @@
 //! | `tasks` | messages of TaskManagers, fencing |
 //! | [`adoption`] | a job that an earlier leader ran: what runs is taken over, the rest restarts |
 //! | `failover` | failures, restarts, cancelling |
-//! | `rescale` | other parallelism than planned |
+//! | `history` | what went wrong and how long restarts took, for people |
+//! | `rescale` | other parallelism than now |
+//! | `requirements` | bounds of the parallelism, and the share of slots |
+//! | [`adaptive`] | when a running job changes its parallelism |
 //! | `checkpoints` | carrying out what the checkpoint coordinator wants |
 //! | [`savepoint`] | whose state is whose |
 //! | `stop` | stop-with-savepoint |
@@ -21,13 +24,16 @@
 //! | [`reader`] | whether someone reads them |
 //! | `status` | what users see |
 
+pub mod adaptive;
 pub mod adoption;
 mod checkpoints;
 pub mod collect;
 mod deploy;
 mod failover;
+mod history;
 pub mod hosted;
 pub mod reader;
+mod requirements;
 mod rescale;
 pub mod savepoint;
 pub mod state;
@@ -36,7 +42,7 @@ mod stop;
 mod tasks;
 pub mod topology;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use hurtig_graph::coordinator::OperatorCoordinator;
 use hurtig_graph::ids::JobId;
@@ -56,9 +62,12 @@ use crate::settings::JobSettings;
 use crate::simulator::Bug;
 use crate::slots::{SessionId, SlotId, SlotPool};
 use crate::storage::{StorageReply, StorageRequest};
+use adaptive::Scaling;
 use collect::CollectBuffer;
+use history::{History, RestartPhase};
 use hosted::HostedCoordinators;
 use reader::ReaderWatch;
+use requirements::Requirements;
 use state::{ExecutionState, JobState};
 use stop::Stop;
 use topology::{SlotKey, Topology};
@@ -106,7 +115,7 @@ pub enum JobEvent {
         /// How it was noticed.
         reason: String,
     },
-    /// There are more free slots than before.
+    /// There are more free slots than before, or other requirements ([`JobMaster::require`]).
     SlotsAdded,
     /// A TaskManager has registered that runs tasks of the job since an earlier leader.
     Attempts {
@@ -277,6 +286,17 @@ pub struct Counters {
     pub executions: BTreeMap<(ExecutionState, ExecutionState), u64>,
 }
 
+/// A copy of a subtask's state on the disk of a TaskManager.
+#[derive(Clone, Debug)]
+struct LocalCopy {
+    session: SessionId,
+    checkpoint: u64,
+    vertex: usize,
+    /// Inclusive range of key groups.
+    key_groups: (u32, u32),
+    bytes: u64,
+}
+
 /// Slots of the cluster at some time.
 #[derive(Clone, Copy, Debug, Default)]
 struct SlotsSeen {
@@ -288,8 +308,8 @@ struct SlotsSeen {
 #[derive(Debug)]
 pub struct JobMaster {
     id: JobId,
-    /// As submitted; the topology may be narrower.
-    planned: JobPlan,
+    /// The plan with the parallelism that is wanted, and least bounds; the topology may be narrower.
+    requirements: Requirements,
     topology: Topology,
     /// The plan to change to once all tasks have ended.
     rescaling: Option<JobPlan>,
@@ -298,12 +318,18 @@ pub struct JobMaster {
     /// Last attempt numbers by vertex and subtask, over changes of parallelism.
     attempts: BTreeMap<(usize, u32), u32>,
     running_since_ms: i64,
+    /// `None` until all tasks run after a start of all of them.
+    scaling: Option<Scaling>,
+    /// All tasks run again: perhaps the parallelism can change.
+    look_for_scaling: bool,
     settings: JobSettings,
     state: JobState,
     executions: Vec<Execution>,
     slots: BTreeMap<SlotKey, SlotId>,
     /// Since when the job waits for slots.
     slots_missing_since_ms: Option<i64>,
+    /// Since when fewer would do.
+    sufficient_since_ms: Option<i64>,
     /// The cluster's slots when they were missed last.
     slots_seen: SlotsSeen,
     /// When to look again, from then on.
@@ -312,13 +338,16 @@ pub struct JobMaster {
     restarting: BTreeMap<usize, i64>,
     /// All regions restart and the coordinators with them.
     global_restart: bool,
+    /// Of the restart under way, for its report: no task is left; no delay is left.
+    restart_ended: bool,
+    restart_waited: bool,
     restart: RestartStrategy,
     checkpoints: CheckpointCoordinator,
     checkpoint_directory: String,
-    /// Where the state of the latest checkpoint is on local disk: (checkpoint, session) by task.
-    local_state: BTreeMap<usize, (u64, SessionId)>,
+    /// Where the state of the latest checkpoint is on local disk.
+    local_state: Vec<LocalCopy>,
     /// The same for the checkpoint under way.
-    pending_local_state: BTreeMap<usize, SessionId>,
+    pending_local_state: BTreeMap<usize, (SessionId, u64)>,
     coordinators: HostedCoordinators,
     coordinators_started: bool,
     stop: Option<Stop>,
@@ -336,7 +365,7 @@ pub struct JobMaster {
     root_cause: String,
     /// Why the job was cancelled, where no user asked for it.
     cancel_reason: String,
-    failures: VecDeque<v1::FailureRecord>,
+    history: History,
     counters: Counters,
     /// Of a job that the registry keeps.
     durable: Option<adoption::Durable>,
@@ -354,9 +383,12 @@ impl JobMaster {
     /// A job that has not started, of the JobManager `leader`.
     pub fn new(submission: Submission, leader: String, now: i64) -> Self {
         let Submission { job, plan, settings, coordinators, checkpoint_directory, seed } = submission;
-        let planned = plan.clone();
         let fingerprint = adoption::fingerprint(&plan);
-        let topology = Topology::new(plan);
+        let requirements = match settings.reactive {
+            true => Requirements::reactive(plan),
+            false => Requirements::of(plan),
+        };
+        let topology = Topology::new(requirements.plan.clone());
         let hold_rows = settings.checkpoints.interval_ms.is_some();
         let has_rows = topology::plan_collects(&topology.plan);
         JobMaster {
@@ -373,22 +405,28 @@ impl JobMaster {
                 checkpoint_directory.clone(),
             ),
             id: job,
-            planned,
+            requirements,
             topology,
             rescaling: None,
             advance_again: false,
             attempts: BTreeMap::new(),
             running_since_ms: 0,
+            scaling: None,
+            look_for_scaling: false,
+            history: History::new(settings.failure_history),
             settings,
             checkpoint_directory,
             state: JobState::Created,
             slots: BTreeMap::new(),
             slots_missing_since_ms: None,
+            sufficient_since_ms: None,
             slots_seen: SlotsSeen::default(),
             next_slot_deadline_ms: 0,
             restarting: BTreeMap::new(),
             global_restart: false,
-            local_state: BTreeMap::new(),
+            restart_ended: false,
+            restart_waited: false,
+            local_state: Vec::new(),
             pending_local_state: BTreeMap::new(),
             coordinators_started: false,
             stop: None,
@@ -402,7 +440,6 @@ impl JobMaster {
             restored_time_ms: 0,
             root_cause: String::new(),
             cancel_reason: String::new(),
-            failures: VecDeque::new(),
             counters: Counters::default(),
             durable: None,
             reconciliation: adoption::Reconciliation::default(),
@@ -433,11 +470,7 @@ impl JobMaster {
             JobEvent::Suspend => return self.suspend(now),
             JobEvent::ResultStored => {}
             JobEvent::AttemptsReserved { below } => self.attempts_reserved(below),
-            JobEvent::SlotsAdded => {
-                if !self.checkpoints.enabled() {
-                    self.rescale_up(pool, now);
-                }
-            }
+            JobEvent::SlotsAdded => self.scaling_changed(pool, now),
             JobEvent::Storage { ticket, reply } => self.checkpoints.on_reply(ticket, reply, now),
             JobEvent::Discovered { operator_uid, incarnation, splits } => {
                 let wanted = self.coordinators.discovered(&operator_uid, incarnation, splits, now);
@@ -478,6 +511,7 @@ impl JobMaster {
         if self.reader.give_up(now) {
             self.cancel_for_want_of_a_reader(pool, now);
         }
+        self.scaling_tick(pool, now);
         self.checkpoints.tick(now);
         let wanted = self.coordinators.tick(now);
         self.carry_out_hosted(wanted, now);
@@ -490,9 +524,10 @@ impl JobMaster {
         if self.state.is_terminal() {
             return self.checkpoints.deadline();
         }
+        let scaling = self.scaling.as_ref().filter(|_| self.state == JobState::Running).and_then(Scaling::deadline);
         let reconciled = self.reconciliation.until_ms.filter(|_| self.state == JobState::Reconciling);
         let others = [self.checkpoints.deadline(), self.coordinators.deadline(), self.reader.deadline()];
-        [restart, slots, reconciled].into_iter().chain(others).flatten().min()
+        [restart, slots, scaling, reconciled].into_iter().chain(others).flatten().min()
     }
 
     /// Does everything that has become possible.
@@ -513,6 +548,7 @@ impl JobMaster {
                 {
                     self.end(JobState::Finished, pool, now);
                 }
+                JobState::Running if std::mem::take(&mut self.look_for_scaling) => self.scaling_changed(pool, now),
                 JobState::Canceling if !self.any_live() => self.end(JobState::Canceled, pool, now),
                 JobState::Failing if !self.any_live() => self.end(JobState::Failed, pool, now),
                 _ => {}
@@ -530,6 +566,8 @@ impl JobMaster {
         }
         self.transition(JobState::Running, now);
         self.running_since_ms = now;
+        self.history.reached(RestartPhase::Running, now);
+        self.begin_scaling(now);
         let delay = self.initial_checkpoint_delay();
         self.checkpoints.start(now, delay);
         self.update_sources_ended(now);

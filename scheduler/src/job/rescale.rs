@@ -1,49 +1,21 @@
-//! Running with other parallelism than planned, as the slots allow (`jobmanager.scheduler:
-//! Adaptive`).
+//! Running with other parallelism than now, as slots and requirements allow.
 //!
-//! Down: when slots have been missing for the stabilisation timeout and fewer suffice, the whole job
-//! starts, or restarts from the last completed checkpoint, with less parallelism. Up: when there are
-//! slots again, after a cooldown, the next completed checkpoint (without checkpoints: at once) is
-//! followed by a restart with more. Neither counts for the restart strategy. Every vertex has the
-//! lower bound 1 and its planned parallelism as the upper bound.
+//! With `jobmanager.scheduler: Adaptive` a job takes what there is between the bounds of its
+//! vertices. Down: when slots have been missing for the stabilisation timeout and fewer suffice, the
+//! whole job starts, or restarts from the last completed checkpoint, with less parallelism. Up, or to
+//! changed requirements: as [`super::adaptive`] says. Otherwise a job runs as its requirements say or
+//! not at all, and rescales when these change. None of it counts for the restart strategy.
 
-use std::collections::BTreeMap;
+use hurtig_graph::job::JobPlan;
+use hurtig_proto::v1;
 
-use hurtig_graph::job::{JobPlan, PlanVertex};
-
+use super::adaptive::{Possible, Scaling};
+use super::requirements::widths;
 use super::state::JobState;
 use super::topology::{TaskRef, Topology};
 use super::{Execution, JobMaster};
+use crate::error::{Result, SchedulerError};
 use crate::slots::SlotPool;
-
-/// The slots that each slot sharing group gets out of `available`, by Flink's rule; `None`: not even
-/// one for each.
-pub(super) fn share_slots(plan: &JobPlan, available: u32) -> Option<BTreeMap<String, u32>> {
-    let mut upper: BTreeMap<&str, u32> = BTreeMap::new();
-    for vertex in &plan.vertices {
-        let bound = upper.entry(&vertex.slot_sharing_group).or_default();
-        *bound = (*bound).max(vertex.parallelism);
-    }
-    let mut groups: Vec<(&str, u32)> = upper.into_iter().collect();
-    let mut spare = available.checked_sub(groups.len() as u32)?;
-    groups.sort_by_key(|(_, bound)| *bound);
-    let mut shares = BTreeMap::new();
-    for (i, (group, bound)) in groups.iter().enumerate() {
-        let extra = (spare / (groups.len() - i) as u32).min(bound - 1);
-        spare -= extra;
-        shares.insert((*group).to_owned(), 1 + extra);
-    }
-    Some(shares)
-}
-
-/// `plan` with no vertex wider than the slots of its group.
-pub(super) fn limited(plan: &JobPlan, shares: &BTreeMap<String, u32>) -> JobPlan {
-    let limit = |vertex: &PlanVertex| {
-        let share = shares.get(&vertex.slot_sharing_group).copied().unwrap_or(1);
-        PlanVertex { parallelism: vertex.parallelism.min(share), ..vertex.clone() }
-    };
-    JobPlan { vertices: plan.vertices.iter().map(limit).collect(), ..plan.clone() }
-}
 
 impl JobMaster {
     /// The plan that the slots of now allow, if it is another one than runs.
@@ -53,50 +25,128 @@ impl JobMaster {
         });
         // Results that went to the client without checkpoints would come again.
         let given_out = (0..self.executions.len()).any(|task| self.collect.has_given_out(task));
-        if !self.settings.adaptive || partly_finished || given_out {
+        if partly_finished || given_out {
             return None;
         }
         let available = self.slots.len() + pool.free();
-        let shares = share_slots(&self.planned, available as u32)?;
-        let plan = limited(&self.planned, &shares);
-        let widths = |plan: &JobPlan| plan.vertices.iter().map(|v| v.parallelism).collect::<Vec<_>>();
+        let shares = self.requirements.share_slots(available as u32)?;
+        let plan = self.requirements.limited(&shares);
+        if !self.settings.adaptive && widths(&plan) != widths(&self.requirements.plan) {
+            return None;
+        }
         (widths(&plan) != widths(&self.topology.plan)).then_some(plan)
     }
 
-    /// Slots have been missing since `since`. True: the job takes fewer.
+    /// What a running job could change to now.
+    fn possible(&self, pool: &SlotPool) -> Possible {
+        if self.state != JobState::Running || self.checkpoints.in_doubt() {
+            return Possible::default();
+        }
+        match self.better_plan(pool) {
+            Some(plan) => Possible { sufficient: true, desired: widths(&plan) == widths(&self.requirements.plan) },
+            None => Possible::default(),
+        }
+    }
+
+    /// Slots have been missing since `since`. True: the job takes fewer. Notes when to look again.
     pub(super) fn rescale_down(&mut self, since: i64, pool: &mut SlotPool, now: i64) -> bool {
-        if self.rescaling.is_some() || now < since.saturating_add(self.settings.stabilization_ms as i64) {
+        if self.rescaling.is_some() {
             return false;
         }
-        let Some(plan) = self.better_plan(pool) else { return false };
+        let Some(plan) = self.better_plan(pool) else {
+            self.sufficient_since_ms = None;
+            return false;
+        };
+        // Everything wanted is not waited for, and cannot be there if slots are missing.
+        let desired = widths(&plan) == widths(&self.requirements.plan);
+        let sufficient_since = *self.sufficient_since_ms.get_or_insert(now);
+        let due = sufficient_since.saturating_add(self.settings.stabilization_ms as i64);
+        if now < due && !desired {
+            self.next_slot_deadline_ms = self.next_slot_deadline_ms.min(due.saturating_sub(since).max(0) as u64);
+            return false;
+        }
         tracing::info!(job = %self.id, "the job goes on with the slots that there are");
         self.slots_missing_since_ms = None;
+        self.sufficient_since_ms = None;
         match self.state {
             JobState::WaitingForResources => {
                 self.change_plan(plan, pool);
                 self.advance_again = true;
             }
-            _ => self.begin_rescaling(plan, now),
+            _ => self.begin_rescaling("slots are missing for longer than the stabilisation timeout", plan, now),
         }
         true
     }
 
-    /// A checkpoint has completed, or slots have come: perhaps the job can run wider.
-    pub(super) fn rescale_up(&mut self, pool: &SlotPool, now: i64) {
-        let cool = now >= self.running_since_ms.saturating_add(self.settings.cooldown_ms as i64);
-        if self.state != JobState::Running || !cool || self.checkpoints.in_doubt() {
-            return;
+    /// All tasks run. After a start of all of them the phases begin anew.
+    pub(super) fn begin_scaling(&mut self, now: i64) {
+        if self.scaling.is_none() {
+            self.scaling = Some(Scaling::new(self.settings.scaling.clone(), now));
         }
-        if let Some(plan) = self.better_plan(pool) {
-            tracing::info!(job = %self.id, "the job restarts to use the slots that have come");
-            self.begin_rescaling(plan, now);
+        // What has come meanwhile.
+        self.look_for_scaling = true;
+    }
+
+    /// There are other slots or requirements than before.
+    pub(super) fn scaling_changed(&mut self, pool: &SlotPool, now: i64) {
+        self.scale_if(pool, now, Scaling::changed);
+    }
+
+    /// A checkpoint is complete.
+    pub(super) fn scaling_triggered(&mut self, pool: &SlotPool, now: i64) {
+        self.scale_if(pool, now, Scaling::triggered);
+    }
+
+    /// A checkpoint has failed.
+    pub(super) fn scaling_checkpoint_failed(&mut self, pool: &SlotPool, now: i64) {
+        self.scale_if(pool, now, Scaling::checkpoint_failed);
+    }
+
+    /// Time has passed.
+    pub(super) fn scaling_tick(&mut self, pool: &SlotPool, now: i64) {
+        if self.scaling.as_ref().and_then(Scaling::deadline).is_some_and(|due| due <= now) {
+            self.scale_if(pool, now, Scaling::tick);
         }
     }
 
-    fn begin_rescaling(&mut self, plan: JobPlan, now: i64) {
+    fn scale_if(&mut self, pool: &SlotPool, now: i64, decide: impl FnOnce(&mut Scaling, Possible, i64) -> bool) {
+        let possible = self.possible(pool);
+        let Some(scaling) = self.scaling.as_mut().filter(|_| self.state == JobState::Running) else { return };
+        if !decide(scaling, possible, now) {
+            return;
+        }
+        if let Some(plan) = self.better_plan(pool) {
+            tracing::info!(job = %self.id, from = ?widths(&self.topology.plan), to = ?widths(&plan), "the job rescales");
+            self.begin_rescaling("the parallelism changes", plan, now);
+        }
+    }
+
+    /// Changes the bounds of the parallelism.
+    ///
+    /// # Errors
+    /// Bounds that cannot be, all of them named; or the job takes no such changes.
+    pub fn require(&mut self, request: &v1::RescaleJobRequest) -> Result<()> {
+        let refuse = |reason: &str| Err(SchedulerError::Precondition(format!("job {}: {reason}", request.job_id)));
+        if self.settings.reactive {
+            return refuse("in reactive mode (scheduler-mode) the slots alone say how wide jobs are");
+        }
+        if self.state.is_terminal() || matches!(self.state, JobState::Failing | JobState::Canceling) {
+            return refuse("it ends, or has ended");
+        }
+        let changed = self
+            .requirements
+            .changed(request)
+            .map_err(|reason| SchedulerError::Other { kind: hurtig_graph::ErrorKind::Validation, message: reason })?;
+        tracing::info!(job = %self.id, upper = ?widths(&changed.plan), lower = ?changed.lower, "new requirements");
+        self.requirements = changed;
+        Ok(())
+    }
+
+    fn begin_rescaling(&mut self, cause: &str, plan: JobPlan, now: i64) {
         self.rescaling = Some(plan);
         self.global_restart = true;
         self.restarts += 1;
+        self.history.restart(cause, 0, true, now);
         let all: Vec<usize> = (0..self.topology.regions.len()).collect();
         self.restart_regions(&all, i64::MIN, now);
         self.advance_again = true;
@@ -130,33 +180,8 @@ impl JobMaster {
         };
         self.executions = self.topology.tasks.iter().map(execution).collect();
         self.sources_ended.clear();
-        self.local_state.clear();
+        self.scaling = None;
+        // Where the state is stays known: copies are found by key groups.
         self.pending_local_state.clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::simulator::plans::{PlanBuilder, forward};
-
-    fn plan() -> JobPlan {
-        let mut plan = PlanBuilder::new().source("s", 4).vertex("k", 4).source("t", 2).edge(0, 1, forward()).build();
-        plan.vertices[2].slot_sharing_group = "other".into();
-        plan
-    }
-
-    #[test]
-    fn slots_are_shared_by_flinks_rule() {
-        let shares = |available| share_slots(&plan(), available).map(|shares| (shares["default"], shares["other"]));
-        assert_eq!([shares(1), shares(2), shares(3)], [None, Some((1, 1)), Some((2, 1))]);
-        assert_eq!([shares(5), shares(6), shares(9)], [Some((3, 2)), Some((4, 2)), Some((4, 2))]);
-    }
-
-    #[test]
-    fn no_vertex_is_wider_than_its_share() {
-        let plan = plan();
-        let narrow = limited(&plan, &share_slots(&plan, 4).unwrap());
-        assert_eq!(narrow.vertices.iter().map(|v| v.parallelism).collect::<Vec<_>>(), [2, 2, 2]);
     }
 }

@@ -76,11 +76,15 @@ impl JobMaster {
             parallelism: v.parallelism,
             max_parallelism: v.max_parallelism,
             subtasks: (0..v.parallelism).map(|subtask| self.subtask(self.topology.task(vertex, subtask))).collect(),
+            lower_bound: self.requirements.lower[vertex],
+            upper_bound: self.requirements.plan.vertices[vertex].parallelism,
         };
         v1::JobDetails {
             status: Some(self.status()),
             vertices: self.topology.plan.vertices.iter().enumerate().map(vertex).collect(),
-            failures: self.failures.iter().cloned().collect(),
+            failures: self.history.failures(),
+            failures_truncated: self.history.truncated(),
+            restarts: self.history.restarts(),
         }
     }
 
@@ -94,7 +98,6 @@ impl JobMaster {
             state: execution.state.name().to_owned(),
             region: region as u32,
             taskmanager: execution.taskmanager.clone(),
-            restore: execution.restore.or(execution.metrics.restore),
             checkpoint: checkpoint.id,
             checkpoint_time_ms: checkpoint.time_ms,
             checkpoint_bytes: checkpoint.bytes.0,
@@ -103,6 +106,7 @@ impl JobMaster {
             checkpoint_async_ms: checkpoint.async_ms,
             checkpoint_alignment_us: checkpoint.alignment_us,
             reported_time_ms: execution.reported_ms,
+            restore: execution.restore.clone().or_else(|| execution.metrics.restore.clone()),
             ..execution.metrics.clone()
         }
     }

@@ -75,7 +75,7 @@ impl JobMaster {
             self.transition(JobState::Running, now);
             if stop.drain && self.checkpoints.enabled() {
                 let message = format!("the job was to stop and restarts: {error}");
-                self.failures.push_back(v1::FailureRecord { time_ms: now, message, ..Default::default() });
+                self.history.root(v1::FailureRecord { time_ms: now, message, ..Default::default() });
                 self.restarts += 1;
                 let all: Vec<usize> = (0..self.topology.regions.len()).collect();
                 self.restart_regions(&all, i64::MIN, now);

@@ -138,7 +138,8 @@ impl JobMaster {
             return;
         };
         if self.checkpoints.pending_id() == Some(ack.checkpoint_id) {
-            self.pending_local_state.insert(task, session);
+            let bytes = snapshot.keyed.as_ref().map_or(0, |keyed| keyed.total_bytes);
+            self.pending_local_state.insert(task, (session, bytes));
             self.collect.covered(task, ack.checkpoint_id);
             self.executions[task].checkpoint = Some(AcknowledgedCheckpoint {
                 id: ack.checkpoint_id,

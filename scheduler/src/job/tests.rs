@@ -354,6 +354,8 @@ fn a_restart_goes_where_the_state_is() {
         vertex_id: "k".into(),
         subtask: 1,
         checkpoint_id: id,
+        key_group_start: 64,
+        key_group_end: 127,
         bytes: 10,
         ..Default::default()
     });
@@ -629,8 +631,11 @@ fn cancelling_takes_back_slots_and_old_spellings_of_keys_work() {
 
 #[test]
 fn an_adaptive_job_takes_the_slots_that_there_are_and_more_when_they_come() {
-    let adaptive: &[(&str, &str)] =
-        &[("jobmanager.scheduler", "adaptive"), ("restart-strategy.exponential-delay.max-backoff", "1 s")];
+    let adaptive: &[(&str, &str)] = &[
+        ("jobmanager.scheduler", "adaptive"),
+        ("restart-strategy.exponential-delay.max-backoff", "1 s"),
+        ("jobmanager.adaptive-scheduler.rescale-trigger.max-delay", "5 min"),
+    ];
     let mut bench = Bench::new(exchange(), &[CHECKPOINTS, adaptive].concat(), &[1, 1]);
     bench.all_run();
     let id = bench.checkpoint();
@@ -661,4 +666,143 @@ fn an_adaptive_job_takes_the_slots_that_there_are_and_more_when_they_come() {
     assert_eq!(again, [(2, next); 4]);
     let attempts: Vec<_> = bench.job.executions.iter().map(|e| e.attempt).collect();
     assert_eq!(attempts, [2, 1, 2, 1]);
+}
+
+#[test]
+fn failures_of_one_restart_are_one_entry_of_the_history_with_the_lost_taskmanager_as_its_root() {
+    let pairs = [CHECKPOINTS, &[("web.exception-history-size", "1")]].concat();
+    let mut bench = Bench::new(exchange(), &pairs, &[2, 2]);
+    bench.all_run();
+    bench.checkpoint();
+    let on_second: Vec<usize> =
+        bench.all_tasks().into_iter().filter(|&t| bench.job.executions[t].slot.unwrap().session.0 == 1).collect();
+    let neighbour = bench.all_tasks().into_iter().find(|task| !on_second.contains(task)).unwrap();
+    bench.state(neighbour, "FAILED");
+    bench.lose(1);
+    let [root] = &bench.job.details().failures[..] else { panic!("one entry") };
+    assert!(root.message.contains("TaskManager tm1 is lost") && root.taskmanager == "tm1", "{root:?}");
+    let [beside] = &root.concurrent[..] else { panic!("one beside it: {root:?}") };
+    assert!(beside.message.contains("for the test") && beside.taskmanager == "tm0", "{beside:?}");
+    for task in bench.all_tasks() {
+        if bench.job.executions[task].state.is_live() {
+            bench.state(task, "CANCELED");
+        }
+    }
+    bench.at(bench.now + 5_000);
+    bench.pool.register(SessionId(7), taskmanager("tm2", 2));
+    bench.event(JobEvent::SlotsAdded);
+    bench.all_run();
+    let [report] = &bench.job.details().restarts[..] else { panic!("one restart") };
+    assert_eq!((report.regions, report.rescale, report.checkpoint_id > 0), (1, false, true));
+    assert!(report.ended_ms > 0 && report.deployed_ms >= report.waited_ms && report.running_ms >= 5_000, "{report:?}");
+    bench.at(bench.now + 100_000);
+    bench.state(0, "FAILED");
+    let details = bench.job.details();
+    assert!(details.failures_truncated && details.failures.len() == 1 && details.failures[0].concurrent.is_empty());
+}
+
+fn requirements(parallelism: u32) -> v1::RescaleJobRequest {
+    v1::RescaleJobRequest { parallelism, ..Default::default() }
+}
+
+#[test]
+fn changed_requirements_rescale_after_the_next_checkpoint_when_the_slots_are_there() {
+    let pairs = [CHECKPOINTS, &[("jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling", "0 s")]].concat();
+    let mut bench = Bench::new(exchange(), &pairs, &[2]);
+    bench.all_run();
+    bench.checkpoint();
+    bench.job.require(&requirements(3)).unwrap();
+    bench.event(JobEvent::SlotsAdded);
+    bench.checkpoint();
+    assert_eq!(bench.job.state(), JobState::Running, "a slot is missing");
+    bench.pool.register(SessionId(5), taskmanager("new", 1));
+    bench.event(JobEvent::SlotsAdded);
+    assert_eq!(bench.job.state(), JobState::Running);
+    let id = bench.checkpoint_and_rescale();
+    let deployments = bench.deployments();
+    assert_eq!(deployments.len(), 6);
+    assert!(deployments.iter().all(|d| d.restore_checkpoint_id == id && d.restore.len() == 2));
+    bench.all_run();
+    let bounds: Vec<_> = bench.job.details().vertices.iter().map(|v| (v.lower_bound, v.upper_bound)).collect();
+    assert_eq!(bounds, [(1, 3), (1, 3)]);
+    bench.job.require(&requirements(1)).unwrap();
+    bench.event(JobEvent::SlotsAdded);
+    bench.checkpoint_and_rescale();
+    assert_eq!(bench.deployments().len(), 2);
+    bench.all_run();
+    assert_eq!(bench.pool.free(), 2, "slots that are not needed are free");
+    let reports = bench.job.details().restarts;
+    assert!(reports.len() == 2 && reports.iter().all(|r| r.rescale && r.running_ms > 0), "{reports:?}");
+    assert!(bench.job.require(&requirements(129)).unwrap_err().to_string().contains("max parallelism, 128"));
+}
+
+impl Bench {
+    /// A checkpoint after which the job restarts with other parallelism.
+    fn checkpoint_and_rescale(&mut self) -> u64 {
+        self.at(self.now + 20_000);
+        let id = self.job.checkpoints.pending_id().unwrap();
+        for task in self.all_tasks() {
+            self.ack(task, id);
+        }
+        assert_eq!(self.job.state(), JobState::Restarting);
+        for task in self.all_tasks() {
+            self.state(task, "CANCELED");
+        }
+        id
+    }
+}
+
+#[test]
+fn a_job_in_reactive_mode_is_as_wide_as_the_slots_at_once_and_takes_no_requirements() {
+    let mut bench = Bench::new(exchange(), &[CHECKPOINTS, &[("scheduler-mode", "reactive")]].concat(), &[3]);
+    let widths = |bench: &mut Bench| bench.deployments().iter().map(|d| d.parallelism).collect::<Vec<_>>();
+    assert_eq!(widths(&mut bench), [3; 6]);
+    bench.all_run();
+    assert!(bench.job.require(&requirements(2)).unwrap_err().to_string().contains("reactive"));
+    let settings = JobSettings::read(&bench.job.topology.plan.configuration).unwrap();
+    assert_eq!((settings.stabilization_ms, settings.slot_wait_ms), (0, i64::MAX as u64));
+}
+
+#[test]
+fn a_region_without_a_slot_waits_while_the_others_run_and_then_the_whole_job_takes_what_there_is() {
+    let adaptive: &[(&str, &str)] = &[("jobmanager.scheduler", "adaptive")];
+    let mut bench = Bench::new(pipelines(), &[CHECKPOINTS, adaptive].concat(), &[1, 1]);
+    bench.all_run();
+    let id = bench.checkpoint();
+    let on_second: Vec<usize> =
+        bench.all_tasks().into_iter().filter(|&t| bench.job.executions[t].slot.unwrap().session.0 == 1).collect();
+    bench.lose(1);
+    assert_eq!((bench.job.state(), bench.job.status().state.as_str()), (JobState::Restarting, "RESTARTING"));
+    bench.at(bench.now + 5_000);
+    bench.at(bench.now + 5_000);
+    assert!(bench.shown().is_empty(), "neither a deployment, nor a cancellation, nor a checkpoint");
+    for task in bench.all_tasks() {
+        let expected = if on_second.contains(&task) { ExecutionState::Failed } else { ExecutionState::Running };
+        assert_eq!(bench.job.executions[task].state, expected);
+    }
+    // The stabilisation timeout counts from the time at which the region could have started.
+    bench.at(bench.now + 10_000);
+    let cancelled = bench.shown();
+    assert_eq!(cancelled.len(), 2, "{cancelled:?}");
+    for task in bench.all_tasks().into_iter().filter(|task| !on_second.contains(task)) {
+        bench.state(task, "CANCELED");
+    }
+    let deployments = bench.deployments();
+    assert!(deployments.len() == 2 && deployments.iter().all(|d| d.restore_checkpoint_id == id && d.parallelism == 1));
+    bench.all_run();
+}
+
+#[test]
+fn least_bounds_are_waited_for() {
+    let adaptive: &[(&str, &str)] = &[("jobmanager.scheduler", "adaptive")];
+    let mut bench = Bench::new(pipelines(), &[CHECKPOINTS, adaptive].concat(), &[1]);
+    let bounds = |id: &str| v1::VertexRequirements { vertex_id: id.into(), lower_bound: 2, upper_bound: 2 };
+    let request = v1::RescaleJobRequest { vertices: vec![bounds("s"), bounds("k")], ..Default::default() };
+    bench.job.require(&request).unwrap();
+    bench.event(JobEvent::SlotsAdded);
+    bench.at(60_000);
+    assert_eq!(bench.job.state(), JobState::WaitingForResources);
+    bench.pool.register(SessionId(5), taskmanager("new", 1));
+    bench.event(JobEvent::SlotsAdded);
+    assert_eq!(bench.deployments().len(), 4);
 }

@@ -176,6 +176,19 @@ impl Master {
         (true, std::mem::take(&mut self.actions))
     }
 
+    /// Changes the bounds of a job's parallelism, see [`JobMaster::require`].
+    ///
+    /// # Errors
+    /// There is no such job, or the bounds cannot be.
+    pub fn rescale(&mut self, request: &v1::RescaleJobRequest, now: i64) -> Result<Vec<Action>> {
+        let id = self.find(&request.job_id)?.id().clone();
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.require(request)?;
+        }
+        self.job(&id, JobEvent::SlotsAdded, now);
+        Ok(std::mem::take(&mut self.actions))
+    }
+
     fn job(&mut self, id: &JobId, event: JobEvent, now: i64) {
         let Some(job) = self.jobs.get_mut(id) else { return };
         let _entered = tracing::info_span!("job", job = id.as_str()).entered();

@@ -136,6 +136,14 @@ impl Client {
         .await?
     }
 
+    /// Changes the bounds of a job's parallelism.
+    ///
+    /// # Errors
+    /// There is no such job, or the bounds cannot be.
+    pub async fn rescale(&self, request: v1::RescaleJobRequest) -> Result<()> {
+        self.ask(move |driver| driver.rescale(&request)).await?
+    }
+
     /// Takes a savepoint and returns its URI. An empty `target`: the configured folder.
     ///
     /// # Errors

@@ -437,6 +437,12 @@ impl Driver {
         self.jobs.insert(job, JobParts { storage, status: watch::Sender::default(), rows, metrics });
     }
 
+    pub(super) fn rescale(&mut self, request: &v1::RescaleJobRequest) -> Result<()> {
+        let actions = self.master.rescale(request, self.clock.now_ms())?;
+        self.carry_out(actions);
+        Ok(())
+    }
+
     /// Asks a job for a savepoint, perhaps to stop with it.
     pub(super) fn savepoint(
         &mut self,

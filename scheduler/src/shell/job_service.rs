@@ -68,6 +68,14 @@ impl JobService for JobServiceImpl {
         Ok(Response::new(v1::CancelJobResponse {}))
     }
 
+    async fn rescale_job(
+        &self,
+        request: Request<v1::RescaleJobRequest>,
+    ) -> Result<Response<v1::RescaleJobResponse>, Status> {
+        self.client.rescale(request.into_inner()).await?;
+        Ok(Response::new(v1::RescaleJobResponse {}))
+    }
+
     async fn trigger_savepoint(
         &self,
         request: Request<v1::TriggerSavepointRequest>,

@@ -108,7 +108,9 @@ fn open_all(
     donors: &[Donor<'_>],
     restored: &mut Restored,
 ) -> Result<()> {
+    let start = Instant::now();
     let linked = materialize(config, base, &config.directory, &mut restored.report)?;
+    restored.report.files_ms = start.elapsed().as_millis() as u64;
     let shared = base.files.iter().filter(|f| f.shared && f.inline.is_empty());
     restored.handles = shared.filter_map(|f| Some((f.name.clone(), f.handle.clone()?))).collect();
     restored.unverified =
@@ -229,6 +231,7 @@ fn materialize(
         .local
         .as_ref()
         .and_then(|local| local.find(&config.task, config.restore_checkpoint, &snapshot.database_id));
+    let before = (report.local_bytes, report.remote_bytes);
     let mut linked = Vec::new();
     let mut downloads = Vec::new();
     for file in &snapshot.files {
@@ -253,6 +256,12 @@ fn materialize(
             downloads.push((handle, path));
         }
     }
+    report.ranges.push(v1::RestoredRange {
+        key_group_start: snapshot.key_group_start.max(config.key_groups.0),
+        key_group_end: snapshot.key_group_end.min(config.key_groups.1),
+        local_bytes: report.local_bytes - before.0,
+        remote_bytes: report.remote_bytes - before.1,
+    });
     download(config, downloads)?;
     Ok(linked)
 }

@@ -21,8 +21,16 @@ options! {
         "How long a job with enough slots to run, but fewer than it wants, waits for more before it starts.";
     SCALING_COOLDOWN = "jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling", ["jobmanager.adaptive-scheduler.scaling-interval.min"], ValueType::Duration, Some("30 s"),
         "Quiet time after a rescale.";
-    EXECUTING_STABILIZATION_TIMEOUT = "jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout", [], ValueType::Duration, Some("1 min"),
+    EXECUTING_STABILIZATION_TIMEOUT = "jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout", ["jobmanager.adaptive-scheduler.scaling-interval.max"], ValueType::Duration, Some("1 min"),
         "How long a running job waits for slots to settle before it rescales to fewer than it wants.";
+    RESCALE_MAX_CHECKPOINT_FAILURES = "jobmanager.adaptive-scheduler.rescale-trigger.max-checkpoint-failures", ["jobmanager.adaptive-scheduler.scale-on-failed-checkpoints-count"], ValueType::Int, Some("2"),
+        "A rescale that waits for a checkpoint no longer does after so many of them have failed.";
+    RESCALE_MAX_DELAY = "jobmanager.adaptive-scheduler.rescale-trigger.max-delay", ["jobmanager.adaptive-scheduler.max-delay-for-scale-trigger"], ValueType::Duration, None,
+        "How long a rescale waits for a checkpoint. Not set: as long as the checkpoints take that may fail, and one more; 0 without checkpoints.";
+    SCHEDULER_MODE = "scheduler-mode", [], ValueType::Enum(&["reactive"]), None,
+        "`reactive`: every job is as wide as the slots allow, up to the max parallelism.";
+    EXCEPTION_HISTORY_SIZE = "web.exception-history-size", [], ValueType::Int, Some("16"),
+        "Failures of a job that are remembered, each with those that led to the same restart.";
     JOBMANAGER_MEMORY = "jobmanager.memory.process.size", [], ValueType::Memory, None,
         "Memory budget of the JobManager's process. Not enforced.";
 }

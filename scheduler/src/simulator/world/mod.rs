@@ -268,8 +268,11 @@ impl World {
         let tasks: Vec<String> =
             self.processes.iter().flat_map(|p| p.tasks.values()).map(|t| format!("{t:?}")).collect();
         format!(
-            "faults are over but the job is {:?}, checkpoint under way {:?}, executions {:?}, tasks\n{}",
+            "faults are over but the job is {:?}, which failed last because of '{}' and restarted last because of \
+             '{}', checkpoint under way {:?}, executions {:?}, tasks\n{}",
             job.state(),
+            job.status().root_cause,
+            job.details().restarts.last().map_or("", |restart| &restart.cause),
             job.checkpoints().pending_id(),
             job.executions().iter().map(|e| (e.state, e.attempt)).collect::<Vec<_>>(),
             tasks.join("\n")
