@@ -6,6 +6,7 @@ use std::fmt;
 use crate::checkpoint::CheckpointPhase;
 use crate::job::JobMaster;
 use crate::job::state::{ExecutionState, JobState};
+use crate::simulator::scenario::Mix;
 
 /// What came of one seed.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -126,17 +127,24 @@ impl Coverage {
         add(&mut self.phases, &report.phases);
     }
 
-    /// What is not covered well enough; empty: everything is.
-    pub fn shortcomings(&self) -> Vec<String> {
+    /// What is not covered well enough by seeds of `mix`; empty: everything is.
+    pub fn shortcomings(&self, mix: Mix) -> Vec<String> {
         let mut missing = Vec::new();
         let mut share = |what: &str, count: u64, least_percent: u64| {
             if count * 100 < self.seeds * least_percent {
                 missing.push(format!("only {count} of {} seeds {what}, less than {least_percent} %", self.seeds));
             }
         };
+        share("restart a region while others run", self.region_only, 10);
+        if mix == Mix::Failures {
+            share("restore from a checkpoint after a failure", self.restored, 60);
+            share("refuse a message of a stale attempt", self.refused_stale, 20);
+            share("change the parallelism", self.rescaled, 3);
+            return missing;
+        }
+        // A job that a new leader starts from its checkpoint is not counted as restored here.
         share("restore from a checkpoint after a failure", self.restored, 30);
         share("refuse a message of a stale attempt", self.refused_stale, 15);
-        share("restart a region while others run", self.region_only, 10);
         share("change the parallelism", self.rescaled, 1);
         share("lose the JobManager during a checkpoint", self.crashed_in_checkpoint, 20);
         share("take all tasks over from an earlier leader", self.adopted, 6);

@@ -34,13 +34,22 @@ mod world;
 pub use bugs::Bug;
 pub use coverage::{Coverage, Report};
 pub use invariants::Violation;
+pub use scenario::Mix;
 
 /// Plays `seed` to its end.
 ///
 /// # Errors
 /// The first invariant that does not hold.
 pub fn run(seed: u64) -> Result<Report, Violation> {
-    world::World::new(seed, None).run()
+    run_of(Mix::All, seed)
+}
+
+/// Plays `seed` of a mix to its end.
+///
+/// # Errors
+/// The first invariant that does not hold.
+pub fn run_of(mix: Mix, seed: u64) -> Result<Report, Violation> {
+    world::World::new(seed, mix, None).run()
 }
 
 /// Plays `seed` with a deliberate bug.
@@ -48,7 +57,7 @@ pub fn run(seed: u64) -> Result<Report, Violation> {
 /// # Errors
 /// The first invariant that does not hold.
 pub fn run_broken(seed: u64, bug: Bug) -> Result<Report, Violation> {
-    world::World::new(seed, Some(bug)).run()
+    world::World::new(seed, Mix::All, Some(bug)).run()
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 
-/// `HURTIG_SIMULATION_SEEDS` asks for more.
+/// Of each mix. `HURTIG_SIMULATION_SEEDS` asks for more.
 const SEEDS: u64 = 2_500;
 const THREADS: usize = 2;
 /// A bug that so many seeds do not show is not caught.
 const MOST_SEEDS_FOR_A_BUG: u64 = 1_500;
 
-/// Plays all seeds from 0, on a few threads.
-fn play(count: u64) -> Coverage {
+/// Plays all seeds of a mix from 0, on a few threads.
+fn play(mix: Mix, count: u64) -> Coverage {
     let next = AtomicU64::new(0);
     let mut reports: Vec<Result<Report, Violation>> = Vec::new();
     std::thread::scope(|scope| {
@@ -23,7 +23,7 @@ fn play(count: u64) -> Coverage {
                 if seed >= count {
                     return part;
                 }
-                part.push(run(seed));
+                part.push(run_of(mix, seed));
             }
         };
         let handles: Vec<_> = (0..THREADS).map(|_| scope.spawn(part)).collect();
@@ -47,11 +47,13 @@ fn play(count: u64) -> Coverage {
 #[test]
 fn every_invariant_holds_for_thousands_of_seeds_and_everything_is_reached() {
     let asked = std::env::var("HURTIG_SIMULATION_SEEDS").ok().and_then(|text| text.parse().ok());
-    let coverage = play(asked.unwrap_or(SEEDS));
-    // Past the capture of the test harness: the figures are to be seen in every run.
-    let _ = writeln!(std::io::stderr(), "{coverage}");
-    let shortcomings = coverage.shortcomings();
-    assert!(shortcomings.is_empty(), "{}\n{coverage}", shortcomings.join("\n"));
+    for mix in [Mix::Failures, Mix::All] {
+        let coverage = play(mix, asked.unwrap_or(SEEDS));
+        // Past the capture of the test harness: the figures are to be seen in every run.
+        let _ = writeln!(std::io::stderr(), "{mix:?}: {coverage}");
+        let shortcomings = coverage.shortcomings(mix);
+        assert!(shortcomings.is_empty(), "{mix:?}: {}\n{coverage}", shortcomings.join("\n"));
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::simulator::coverage::Report;
 use crate::simulator::enumerator;
 use crate::simulator::invariants::{self, Violation};
 use crate::simulator::process::Process;
-use crate::simulator::scenario::{Blow, Fault, Scenario, When};
+use crate::simulator::scenario::{Blow, Fault, Mix, Scenario, When};
 use crate::simulator::store::{Ledger, Store};
 use crate::simulator::task::{Channels, TaskId};
 use crate::slots::SessionId;
@@ -126,9 +126,9 @@ pub(super) struct World {
 type Outcome = Result<(), String>;
 
 impl World {
-    pub(super) fn new(seed: u64, bug: Option<Bug>) -> World {
+    pub(super) fn new(seed: u64, mix: Mix, bug: Option<Bug>) -> World {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let scenario = Scenario::draw(&mut rng);
+        let scenario = Scenario::draw(&mut rng, mix);
         let processes =
             scenario.taskmanagers.iter().enumerate().map(|(i, slots)| Process::new(format!("tm{i}"), *slots)).collect();
         World {
