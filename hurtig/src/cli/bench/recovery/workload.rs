@@ -135,7 +135,8 @@ struct Log;
 
 impl SourceConnector for Log {
     fn info(&self, options: &Options, _schema: &RowSchema) -> Result<SourceInfo, ConnectorError> {
-        (option(options, "control")?, keys(options)?);
+        option(options, "control")?;
+        keys(options)?;
         Ok(SourceInfo { bounded: false, projection_pushdown: false, changelog: false })
     }
 
