@@ -357,7 +357,6 @@ fn a_restart_goes_where_the_state_is() {
         key_group_start: 64,
         key_group_end: 127,
         bytes: 10,
-        ..Default::default()
     });
     bench.pool.register(SessionId(8), back);
     bench.at(bench.now + 2_000);
