@@ -192,3 +192,57 @@ fn a_source_sends_its_barrier_ahead_of_its_rows() {
     let (barrier, overtaken) = out.take_urgent().unwrap();
     assert_eq!((barrier.checkpoint, overtaken.len()), (1, queued));
 }
+
+/// Steps one turn at a time until `done`.
+fn turn_until(task: &mut super::Task, done: impl Fn() -> bool) {
+    for _ in 0..100 {
+        if done() {
+            return;
+        }
+        task.step(1);
+    }
+    panic!("it never comes to that");
+}
+
+#[test]
+fn rows_of_a_checkpoint_given_up_before_its_snapshot_are_not_in_the_next() {
+    let harness = Harness { checkpointing: true, ..Harness::default() };
+    let (a, out) = (channel("in", 0, 0), channel("out", 0, 0));
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
+    let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &[(0, a.clone())], outputs);
+    step(&mut built.task);
+    put(&a, &[1]);
+    a.put_urgent(overtaking(1), false);
+    // The barrier is taken, the snapshot is not.
+    turn_until(&mut built.task, || !a.has_urgent());
+    built.handle.send(TaskMessage::Aborted(1));
+    a.put_control(StreamElement::EndOfData { drain: true });
+    a.put_control(StreamElement::EndOfPartition);
+    step(&mut built.task);
+    assert!(!built.recorder.has(&Event::Ack(1)));
+    built.handle.send(TaskMessage::Trigger(overtaking(2)));
+    step(&mut built.task);
+    assert!(built.recorder.has(&Event::Ack(2)));
+    assert_eq!(inputs_of(&built.recorder, 2), BTreeMap::new(), "the row was processed before");
+}
+
+#[test]
+fn a_newer_barrier_waits_for_the_snapshot_under_way() {
+    let harness = Harness { checkpointing: true, ..Harness::default() };
+    let (a, out) = (channel("in", 0, 0), channel("out", 0, 0));
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
+    let members = (0..4).map(|_| operator(Pass::default())).collect();
+    let mut built = harness.task("pass", 0, members, &[(0, a.clone())], outputs);
+    step(&mut built.task);
+    put(&a, &[1]);
+    a.put_urgent(overtaking(1), false);
+    turn_until(&mut built.task, || !a.has_urgent());
+    // Two of the four operators are prepared.
+    (0..3).for_each(|_| drop(built.task.step(1)));
+    a.put_urgent(overtaking(2), false);
+    step(&mut built.task);
+    for checkpoint in [1, 2] {
+        assert!(built.recorder.has(&Event::Ack(checkpoint)), "{:?}", built.recorder.events.lock());
+        assert_eq!(inputs_of(&built.recorder, checkpoint), BTreeMap::from([(0, strings(&["[1]"]))]));
+    }
+}

@@ -33,6 +33,10 @@ impl Task {
     pub(super) fn triggered(&mut self, barrier: Barrier) -> Result<()> {
         if !self.inputs.is_empty() {
             let verdict = self.alignment.trigger(barrier, self.clock.monotonic_us());
+            if verdict.begins.is_some() {
+                // No barrier came through a channel; what a given-up checkpoint has left is processed.
+                self.overtaken.clear();
+            }
             return self.apply(verdict);
         }
         if barrier.checkpoint <= self.last_triggered {

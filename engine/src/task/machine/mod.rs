@@ -389,7 +389,8 @@ impl Task {
         while let Some(message) = self.mailbox.try_receive() {
             self.receive(message)?;
         }
-        if self.take_urgent()? {
+        // While a snapshot is being taken, what its own barriers have overtaken must stay as it is.
+        if self.checkpoint.is_none() && self.take_urgent()? {
             return Ok(Turn::Worked);
         }
         // A barrier that overtakes rows is not held up by those that wait.
