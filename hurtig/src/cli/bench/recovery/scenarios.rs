@@ -189,7 +189,7 @@ impl Bench {
     }
 
     /// Runs at full speed for a moment. Readers stay within half of the keys of each other, so that
-    /// the rows of a key keep their order.
+    /// none is far ahead of the schedule that follows.
     fn let_run(&mut self) -> anyhow::Result<()> {
         let base = self.watch.progress() + self.keys / 2;
         self.schedule = Schedule { base, since_ms: now_ms(), per_second: 0.0 };

@@ -16,6 +16,8 @@ const MEMORY: Duration = Duration::from_secs(30);
 pub struct Watch {
     /// The last line of each subtask of the sink.
     pub last: BTreeMap<u32, (Instant, Seen)>,
+    /// The largest row number each subtask of the sink has seen.
+    reached: BTreeMap<u32, u64>,
     /// Times and numbers of rows.
     rows: VecDeque<(Instant, u64)>,
     /// When processes were ready.
@@ -31,6 +33,8 @@ impl Watch {
         match &heard.what {
             Line::Rows(seen) => {
                 self.last.insert(seen.subtask, (heard.at, *seen));
+                let reached = self.reached.entry(seen.subtask).or_default();
+                *reached = seen.numbers.1.max(*reached);
                 self.rows.push_back((heard.at, seen.rows));
                 while self.rows.front().is_some_and(|(at, _)| heard.at.duration_since(*at) > MEMORY) {
                     self.rows.pop_front();
@@ -59,9 +63,10 @@ impl Watch {
         Ok(())
     }
 
-    /// The row below which every subtask has seen about all.
+    /// The row that every subtask has come to. Once all available rows are read it is about the last of
+    /// them, however they came, in many batches or in one: what is made available by it goes on.
     pub fn progress(&self) -> u64 {
-        self.last.values().map(|(_, seen)| seen.numbers.0).min().unwrap_or(0)
+        self.reached.values().copied().min().unwrap_or(0)
     }
 
     /// Rows a second from `from` to `to`.
