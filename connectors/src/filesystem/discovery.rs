@@ -43,11 +43,14 @@ pub fn discover(options: &FilesystemOptions) -> Result<Vec<FileSplit>> {
             end: WHOLE,
             file_bytes: bytes,
             partition: partition::of_path(root, &path),
+            of: 0,
         };
         for (start, end) in ranges(options, &path, bytes)? {
             splits.push(FileSplit { number: splits.len() as u64, start, end, ..whole.clone() });
         }
     }
+    let of = splits.len() as u64;
+    splits.iter_mut().for_each(|split| split.of = of);
     Ok(splits)
 }
 

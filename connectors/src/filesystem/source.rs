@@ -91,7 +91,8 @@ pub struct FileReader {
     queued: VecDeque<SplitState>,
     requested: bool,
     no_more: bool,
-    pacer: Option<Pacer>,
+    /// With the rows a second that it allows, where there is a limit.
+    pacer: Option<(f64, Pacer)>,
 }
 
 impl FileReader {
@@ -110,6 +111,18 @@ impl FileReader {
             no_more: false,
             pacer: None,
         }
+    }
+
+    /// Emits its share of the rate from now on: with fewer splits than readers some have nothing to read.
+    fn share_rate(&mut self, splits: u64) -> hurtig_engine::Result<()> {
+        let Some(rate) = self.options.rows_per_second else { return Ok(()) };
+        let context = self.context()?;
+        let readers = u64::from(context.task.parallelism).min(if splits == 0 { u64::MAX } else { splits }).max(1);
+        let share = rate / readers as f64;
+        if self.pacer.as_ref().is_none_or(|(of, _)| *of != share) {
+            self.pacer = Some((share, Pacer::new(share, Arc::clone(&context.clock))));
+        }
+        Ok(())
     }
 
     fn context(&self) -> hurtig_engine::Result<&OperatorContext> {
@@ -189,17 +202,13 @@ impl SourceReader for FileReader {
         for element in context.restored.list(SPLITS) {
             self.queued.push_back(decode(element, "the state of a file split")?);
         }
-        self.pacer = self
-            .options
-            .rows_per_second
-            .map(|rate| Pacer::new(rate / f64::from(context.task.parallelism.max(1)), Arc::clone(&context.clock)));
         self.context = Some(context);
         Ok(())
     }
 
     fn poll(&mut self, out: &mut dyn Collector) -> hurtig_engine::Result<SourceStatus> {
         let mut max_rows = TARGET_ROWS;
-        if let Some(pacer) = &mut self.pacer {
+        if let Some((_, pacer)) = &mut self.pacer {
             match pacer.due() {
                 Ok(due) => max_rows = max_rows.min(due),
                 Err(until_ms) => return Ok(SourceStatus::Pending { until_ms: Some(until_ms) }),
@@ -208,8 +217,10 @@ impl SourceReader for FileReader {
         loop {
             let Some(mut active) = self.active.take() else {
                 if let Some(state) = self.queued.pop_front() {
+                    let splits = state.split.as_ref().map_or(0, |split| split.of);
                     self.active = Some(self.start(state)?);
-                    continue;
+                    self.share_rate(splits)?;
+                    return Ok(SourceStatus::Ready);
                 }
                 if self.no_more {
                     return Ok(SourceStatus::Finished);
@@ -231,7 +242,7 @@ impl SourceReader for FileReader {
                 Polled::Rows { columns, rows, kinds } => {
                     let batch = self.batch(&active, &columns, rows, kinds)?;
                     self.active = Some(active);
-                    if let Some(pacer) = &mut self.pacer {
+                    if let Some((_, pacer)) = &mut self.pacer {
                         pacer.emitted(rows);
                     }
                     out.emit(batch);

@@ -26,6 +26,9 @@ pub struct FileSplit {
     /// From the folders between the table's path and the file.
     #[prost(message, repeated, tag = "6")]
     pub partition: Vec<PartitionValue>,
+    /// How many splits the table had when this one was found; 0: not known.
+    #[prost(uint64, tag = "7")]
+    pub of: u64,
 }
 
 /// The end of a split that reaches to the end of its file.
