@@ -324,6 +324,11 @@ impl CheckpointCoordinator {
         std::mem::take(&mut self.actions)
     }
 
+    /// The next of them. What is carried out may end the job's running, and so withdraw what follows.
+    pub fn next_action(&mut self) -> Option<CheckpointAction> {
+        (!self.actions.is_empty()).then(|| self.actions.remove(0))
+    }
+
     /// Whether [`CheckpointCoordinator::take_actions`] has something to give.
     pub fn has_actions(&self) -> bool {
         !self.actions.is_empty()
@@ -349,9 +354,25 @@ impl CheckpointCoordinator {
             return;
         }
         self.abort(reason, false, i64::MIN);
+        self.withdraw_triggers();
         for savepoint in std::mem::take(&mut self.savepoints) {
             self.answer_savepoint(&savepoint, Err(SchedulerError::Precondition(reason.to_owned())));
         }
+    }
+
+    /// What was due when all tasks ran must not begin when they do not: nobody would acknowledge it.
+    fn withdraw_triggers(&mut self) {
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                CheckpointAction::Trigger(trigger) => self.savepoints.extend(trigger.savepoint),
+                action => self.actions.push(action),
+            }
+        }
+    }
+
+    /// A checkpoint is due and has not begun.
+    fn is_triggering(&self) -> bool {
+        self.actions.iter().any(|action| matches!(action, CheckpointAction::Trigger(_)))
     }
 
     /// Every source task has (or has not, after a restart) come to the end of its data.
@@ -412,7 +433,8 @@ impl CheckpointCoordinator {
 
     /// When the next checkpoint is due, if one may start at all.
     fn trigger_time(&self) -> Option<i64> {
-        let free = self.pending.is_none() && !self.head.busy() && self.ended.is_none() && !self.stopped;
+        let free = self.pending.is_none() && !self.is_triggering() && !self.head.busy();
+        let free = free && self.ended.is_none() && !self.stopped;
         if !free || !self.running || !self.opening.is_open() {
             return None;
         }

@@ -44,6 +44,13 @@ pub enum Change {
         /// Its id.
         job: String,
     },
+    /// The user has changed the bounds of a job's parallelism.
+    Required {
+        /// Its id.
+        job: String,
+        /// Bounds of every vertex.
+        requirements: v1::RescaleJobRequest,
+    },
     /// A job needs more attempt numbers.
     Attempts {
         /// Its id.
@@ -294,6 +301,9 @@ fn apply(registry: &mut JobRegistry, change: &Change) {
         }),
         Change::Cleaned { job } => with(job, &mut |job| job.graph_object.clear()),
         Change::CancelRequested { job } => with(job, &mut |job| job.cancel_requested = true),
+        Change::Required { job, requirements } => {
+            with(job, &mut |job| job.requirements = Some(requirements.clone()));
+        }
         Change::Attempts { job } => with(job, &mut raise),
         Change::Forget { job } => registry.jobs.retain(|known| known.job_id != *job),
     }

@@ -29,7 +29,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::savepoint::state_of;
 use super::state::{ExecutionState, JobState};
-use super::topology::{SlotKey, TaskRef};
+use super::topology::{SlotKey, TaskRef, Topology};
 use super::{Execution, JobAction, JobMaster};
 use crate::ha::registry::ATTEMPT_BLOCK;
 use crate::slots::{SessionId, SlotId, SlotPool};
@@ -69,6 +69,7 @@ impl Durable {
                 result: job.result.clone(),
                 cancel_requested: job.cancel_requested,
                 submitted_ms: job.submitted_ms,
+                requirements: job.requirements.clone(),
             }),
             reserving: false,
         }
@@ -86,6 +87,8 @@ pub struct Recovery {
     pub cancel_requested: bool,
     /// When it was submitted first.
     pub submitted_ms: i64,
+    /// Bounds of the parallelism that the user has set since.
+    pub requirements: Option<v1::RescaleJobRequest>,
 }
 
 /// What TaskManagers have said so far.
@@ -150,6 +153,9 @@ pub fn fingerprint(plan: &JobPlan) -> u64 {
 impl JobMaster {
     /// The registry keeps the job. To be called before it starts.
     pub fn make_durable(&mut self, durable: Durable) {
+        if let Some(requirements) = durable.recovery.as_ref().and_then(|recovery| recovery.requirements.as_ref()) {
+            self.resume_requirements(requirements);
+        }
         let recovery = durable.recovery.as_ref();
         self.checkpoints.lead(durable.leader_epoch, recovery.is_some_and(|r| r.result.is_some()));
         if let Some(recovery) = recovery {
@@ -159,13 +165,27 @@ impl JobMaster {
                 self.root_cause.clone_from(&result.root_cause);
                 self.restarts = result.restarts;
             }
-            for execution in &mut self.executions {
-                // The next one is the first that no earlier leader has used.
-                execution.attempt = durable.first_attempt.saturating_sub(1);
-                execution.deployed = durable.first_attempt > 0;
-            }
         }
         self.durable = Some(durable);
+        self.executions = vec![self.not_executed(); self.topology.tasks.len()];
+    }
+
+    /// Of a subtask that this leader has not deployed yet: the next attempt is the first that no earlier
+    /// leader can have used.
+    pub(super) fn not_executed(&self) -> Execution {
+        let first = self.durable.as_ref().map_or(0, |durable| durable.first_attempt);
+        Execution { attempt: first.saturating_sub(1), deployed: first > 0, ..Execution::new() }
+    }
+
+    fn resume_requirements(&mut self, requirements: &v1::RescaleJobRequest) {
+        match self.requirements.changed(requirements) {
+            Ok(requirements) if !self.settings.reactive => {
+                self.topology = Topology::new(requirements.plan.clone());
+                self.requirements = requirements;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(job = %self.id, error, "bounds of the parallelism do not fit the job"),
+        }
     }
 
     fn recovery(&self) -> Option<&Recovery> {
@@ -220,12 +240,13 @@ impl JobMaster {
         false
     }
 
-    /// A job that ran with less parallelism than planned goes on with that.
+    /// A job that ran with other parallelism than wanted goes on with that: its tasks may be taken over,
+    /// and what has finished in part cannot change. From there it rescales as ever.
     fn resume_parallelism(&mut self, pool: &mut SlotPool) {
         let Some(latest) = self.checkpoints.latest_own() else { return };
         let resumed = |v: &PlanVertex| {
             let old = latest.metadata.vertices.iter().find(|old| old.vertex_id == v.id);
-            let parallelism = old.map_or(v.parallelism, |old| old.parallelism.min(v.parallelism));
+            let parallelism = old.map_or(v.parallelism, |old| old.parallelism.min(v.max_parallelism));
             PlanVertex { parallelism, ..v.clone() }
         };
         let vertices: Vec<PlanVertex> = self.topology.plan.vertices.iter().map(resumed).collect();

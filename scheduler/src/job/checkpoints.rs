@@ -17,13 +17,11 @@ use crate::slots::SlotPool;
 
 impl JobMaster {
     pub(super) fn carry_out_checkpoint_actions(&mut self, pool: &mut SlotPool, now: i64) {
-        while !self.checkpoints_quiet() {
-            for action in self.checkpoints.take_actions() {
-                if self.state.is_terminal() {
-                    self.carry_out_after_end(action);
-                } else {
-                    self.carry_out_checkpoint_action(action, pool, now);
-                }
+        while let Some(action) = self.checkpoints.next_action() {
+            if self.state.is_terminal() {
+                self.carry_out_after_end(action);
+            } else {
+                self.carry_out_checkpoint_action(action, pool, now);
             }
         }
     }

@@ -276,6 +276,8 @@ pub struct Counters {
     pub regions_restored: u64,
     /// Changes of the parallelism.
     pub rescales: u64,
+    /// Those of a running job.
+    pub rescales_while_running: u64,
     /// All tasks were taken over from an earlier leader.
     pub adopted: u64,
     /// Some regions were, others restarted.

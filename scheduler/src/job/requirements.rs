@@ -87,6 +87,17 @@ impl Requirements {
         Ok(new)
     }
 
+    /// The bounds of all vertices.
+    pub fn to_request(&self, job_id: &str) -> v1::RescaleJobRequest {
+        let bounds = |(vertex, lower): (&PlanVertex, &u32)| v1::VertexRequirements {
+            vertex_id: vertex.id.clone(),
+            lower_bound: *lower,
+            upper_bound: vertex.parallelism,
+        };
+        let vertices = self.plan.vertices.iter().zip(&self.lower).map(bounds).collect();
+        v1::RescaleJobRequest { job_id: job_id.to_owned(), parallelism: 0, vertices }
+    }
+
     /// The slots that each slot sharing group gets out of `available`, by Flink's rule; `None`: fewer
     /// than the lower bounds need.
     pub fn share_slots(&self, available: u32) -> Option<BTreeMap<String, u32>> {
@@ -221,6 +232,7 @@ mod tests {
         }
         assert!(requirements.changed(&request(0, &[])).is_err());
         let bounds = requirements.changed(&request(0, &[("s", 2, 3), ("k", 0, 3), ("t", 1, 0)])).unwrap();
+        assert_eq!(Requirements::of(plan()).changed(&bounds.to_request("")), Ok(bounds.clone()));
         assert_eq!((widths(&bounds.plan), bounds.lower), (vec![3, 3, 128], vec![2, 1, 1]));
     }
 }

@@ -117,15 +117,16 @@ impl JobMaster {
         }
         if let Some(plan) = self.better_plan(pool) {
             tracing::info!(job = %self.id, from = ?widths(&self.topology.plan), to = ?widths(&plan), "the job rescales");
+            self.counters.rescales_while_running += 1;
             self.begin_rescaling("the parallelism changes", plan, now);
         }
     }
 
-    /// Changes the bounds of the parallelism.
+    /// Changes the bounds of the parallelism, and returns those of all vertices.
     ///
     /// # Errors
     /// Bounds that cannot be, all of them named; or the job takes no such changes.
-    pub fn require(&mut self, request: &v1::RescaleJobRequest) -> Result<()> {
+    pub fn require(&mut self, request: &v1::RescaleJobRequest) -> Result<v1::RescaleJobRequest> {
         let refuse = |reason: &str| Err(SchedulerError::Precondition(format!("job {}: {reason}", request.job_id)));
         if self.settings.reactive {
             return refuse("in reactive mode (scheduler-mode) the slots alone say how wide jobs are");
@@ -139,7 +140,7 @@ impl JobMaster {
             .map_err(|reason| SchedulerError::Other { kind: hurtig_graph::ErrorKind::Validation, message: reason })?;
         tracing::info!(job = %self.id, upper = ?widths(&changed.plan), lower = ?changed.lower, "new requirements");
         self.requirements = changed;
-        Ok(())
+        Ok(self.requirements.to_request(&request.job_id))
     }
 
     fn begin_rescaling(&mut self, cause: &str, plan: JobPlan, now: i64) {
@@ -154,9 +155,11 @@ impl JobMaster {
 
     /// All tasks have ended: puts the new plan in the place of the old.
     pub(super) fn finish_rescaling(&mut self, pool: &mut SlotPool) {
-        let Some(plan) = self.rescaling.take() else { return };
-        // Slots may have gone meanwhile.
-        let plan = self.better_plan(pool).unwrap_or(plan);
+        if self.rescaling.take().is_none() {
+            return;
+        }
+        // Slots and requirements may be others by now, so that the job stays as it is.
+        let Some(plan) = self.better_plan(pool) else { return };
         self.change_plan(plan, pool);
         self.restarting = (0..self.topology.regions.len()).map(|region| (region, i64::MIN)).collect();
     }
@@ -176,7 +179,7 @@ impl JobMaster {
         self.topology = Topology::new(plan);
         let execution = |task: &TaskRef| match self.attempts.get(&(task.vertex, task.subtask)) {
             Some(attempt) => Execution { attempt: *attempt, deployed: true, ..Execution::new() },
-            None => Execution::new(),
+            None => self.not_executed(),
         };
         self.executions = self.topology.tasks.iter().map(execution).collect();
         self.sources_ended.clear();

@@ -735,6 +735,31 @@ fn changed_requirements_rescale_after_the_next_checkpoint_when_the_slots_are_the
     assert!(bench.job.require(&requirements(129)).unwrap_err().to_string().contains("max parallelism, 128"));
 }
 
+#[test]
+fn a_savepoint_that_waits_for_the_checkpoint_which_a_rescale_waits_for_is_refused_at_once() {
+    let pairs = [CHECKPOINTS, &[("jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling", "0 s")]].concat();
+    let mut bench = Bench::new(exchange(), &pairs, &[3]);
+    bench.all_run();
+    bench.job.require(&requirements(3)).unwrap();
+    bench.event(JobEvent::SlotsAdded);
+    bench.at(bench.now + 20_000);
+    let id = bench.job.checkpoints.pending_id().unwrap();
+    bench.event(savepoint(1, Some("memory://s"), StopMode::None));
+    bench.sent.clear();
+    for task in bench.all_tasks() {
+        bench.ack(task, id);
+    }
+    assert_eq!(bench.job.state(), JobState::Restarting);
+    assert_eq!(bench.job.checkpoints.pending_id(), None, "nobody would acknowledge it");
+    assert!(matches!(&bench.savepoints[..], [Err(_)]), "{:?}", bench.savepoints);
+    assert!(!bench.shown().iter().any(|message| message.starts_with("trigger")));
+    for task in bench.all_tasks() {
+        bench.state(task, "CANCELED");
+    }
+    bench.all_run();
+    bench.checkpoint();
+}
+
 impl Bench {
     /// A checkpoint after which the job restarts with other parallelism.
     fn checkpoint_and_rescale(&mut self) -> u64 {

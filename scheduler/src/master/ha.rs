@@ -198,7 +198,7 @@ impl Master {
         }
     }
 
-    fn change(&mut self, change: Change, now: i64) {
+    pub(super) fn change(&mut self, change: Change, now: i64) {
         if let Some(ha) = &mut self.ha {
             let outputs = ha.registry.change(change);
             ha.outputs.extend(outputs);
@@ -291,7 +291,7 @@ impl Master {
                 self.actions.extend(graph.map(Action::DeleteGraph));
                 self.forget_old_results(now);
             }
-            Change::Forget { .. } => {}
+            Change::Required { .. } | Change::Forget { .. } => {}
         }
     }
 

@@ -15,7 +15,7 @@ use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
 use hurtig_proto::v1;
 
 use crate::error::{Result, SchedulerError};
-use crate::ha::{HaReply, HaRequest};
+use crate::ha::{Change, HaReply, HaRequest};
 use crate::job::{JobAction, JobEvent, JobMaster, Submission};
 use crate::settings::MasterSettings;
 use crate::slots::{SessionId, SlotPool, TaskManager};
@@ -183,7 +183,9 @@ impl Master {
     pub fn rescale(&mut self, request: &v1::RescaleJobRequest, now: i64) -> Result<Vec<Action>> {
         let id = self.find(&request.job_id)?.id().clone();
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.require(request)?;
+            let requirements = job.require(request)?;
+            // Where there is a registry, the next leader is to know them.
+            self.change(Change::Required { job: id.as_str().to_owned(), requirements }, now);
         }
         self.job(&id, JobEvent::SlotsAdded, now);
         Ok(std::mem::take(&mut self.actions))

@@ -27,8 +27,10 @@ pub struct Report {
     pub restarts: u64,
     /// A region restarted while another one ran on.
     pub region_only: bool,
-    /// The job ran at less parallelism than planned.
+    /// The parallelism has changed.
     pub rescaled: bool,
+    /// Of a running job.
+    pub rescaled_running: bool,
     /// The job was stopped with a savepoint.
     pub stopped: bool,
     /// A JobManager that led has died.
@@ -64,6 +66,7 @@ impl Report {
         self.checkpoints += job.checkpoints().stats().completed;
         self.restarts += u64::from(job.status().restarts);
         self.rescaled |= counters.rescales > 0;
+        self.rescaled_running |= counters.rescales_while_running > 0;
         self.adopted |= counters.adopted > 0;
         self.adopted_in_part |= counters.adopted_in_part > 0;
         add(&mut self.job, &counters.job);
@@ -81,6 +84,7 @@ pub struct Coverage {
     refused_stale: u64,
     region_only: u64,
     rescaled: u64,
+    rescaled_running: u64,
     stopped: u64,
     leader_crashes: u64,
     crashed_in_checkpoint: u64,
@@ -109,6 +113,7 @@ impl Coverage {
         self.refused_stale += u64::from(report.refused_stale);
         self.region_only += u64::from(report.region_only);
         self.rescaled += u64::from(report.rescaled);
+        self.rescaled_running += u64::from(report.rescaled_running);
         self.stopped += u64::from(report.stopped);
         self.leader_crashes += report.leader_crashes;
         self.crashed_in_checkpoint += u64::from(report.crashed_in_checkpoint);
@@ -140,12 +145,14 @@ impl Coverage {
             share("restore from a checkpoint after a failure", self.restored, 60);
             share("refuse a message of a stale attempt", self.refused_stale, 20);
             share("change the parallelism", self.rescaled, 3);
+            share("change the parallelism of a running job", self.rescaled_running, 3);
             return missing;
         }
         // A job that a new leader starts from its checkpoint is not counted as restored here.
         share("restore from a checkpoint after a failure", self.restored, 30);
         share("refuse a message of a stale attempt", self.refused_stale, 15);
         share("change the parallelism", self.rescaled, 1);
+        share("change the parallelism of a running job", self.rescaled_running, 1);
         share("lose the JobManager during a checkpoint", self.crashed_in_checkpoint, 20);
         share("take all tasks over from an earlier leader", self.adopted, 6);
         share("take some regions over and restart others", self.adopted_in_part, 1);
@@ -186,6 +193,7 @@ impl fmt::Display for Coverage {
         writeln!(f, "refused a message of a stale attempt: {} %", percent(self.refused_stale))?;
         writeln!(f, "restarted a region while others ran on: {} %", percent(self.region_only))?;
         writeln!(f, "changed the parallelism: {} %", percent(self.rescaled))?;
+        writeln!(f, "changed the parallelism of a running job: {} %", percent(self.rescaled_running))?;
         writeln!(f, "stopped with a savepoint: {} %", percent(self.stopped))?;
         writeln!(f, "lost the JobManager during a checkpoint: {} %", percent(self.crashed_in_checkpoint))?;
         writeln!(f, "took all tasks over from an earlier leader: {} %", percent(self.adopted))?;

@@ -31,6 +31,8 @@ pub enum Fault {
     StopDraining,
     /// The user cancels the job.
     Cancel,
+    /// The user wants another parallelism.
+    Rescale,
     /// Someone else writes HEAD.
     Usurp,
     /// The process of the JobManager that leads dies; it comes back later.
@@ -167,6 +169,11 @@ impl Scenario {
         for _ in 0..rng.random_range(0..=1) {
             faults.push((rng.random_range(2_000..faults_end_ms), Fault::Savepoint));
         }
+        if rng.random_bool(0.35) && !matches!(special, 29 | 30 | 44..=51 | 58..=67) {
+            for _ in 0..rng.random_range(1..=3) {
+                faults.push((rng.random_range(3_000..faults_end_ms), Fault::Rescale));
+            }
+        }
         faults.sort_by_key(|(at, _)| *at);
         let waits = |trap: &(i64, When, Blow)| trap.1 == When::State(JobState::WaitingForResources);
         let late_ms = if traps.iter().any(waits) { 2_500 } else { 0 };
@@ -282,8 +289,9 @@ fn settings(rng: &mut ChaCha8Rng, checkpointing: bool) -> Configuration {
     if rng.random_bool(0.35) {
         set("jobmanager.scheduler", "Adaptive".into());
         set("jobmanager.adaptive-scheduler.resource-stabilization-timeout", "2 s".into());
-        set("jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling", "3 s".into());
+        set("jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout", "4 s".into());
     }
+    set("jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling", "3 s".into());
     if rng.random_bool(0.15) {
         set("jobmanager.execution.failover-strategy", "full".into());
     }

@@ -56,6 +56,16 @@ fn every_invariant_holds_for_thousands_of_seeds_and_everything_is_reached() {
     }
 }
 
+/// `HURTIG_SIMULATION_SEED=n` plays that one seed of each mix again.
+#[test]
+fn one_seed_is_played_again() {
+    let seed = std::env::var("HURTIG_SIMULATION_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(352);
+    for mix in [Mix::Failures, Mix::All] {
+        let report = run_of(mix, seed);
+        assert!(report.is_ok(), "{mix:?}: {}", report.unwrap_err());
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     let hashes: Vec<u64> = (0..30).map(|seed| run(seed).unwrap().trace_hash).collect();

@@ -1,6 +1,7 @@
 //! What goes wrong.
 
 use hurtig_proto::internal::v1::StopMode;
+use hurtig_proto::v1;
 use rand::Rng;
 
 use super::{HEARTBEAT_TIMEOUT_MS, Happening, Outcome, World};
@@ -11,6 +12,9 @@ use crate::simulator::scenario::Fault;
 use crate::simulator::task::TaskId;
 use crate::slots::SessionId;
 use crate::storage::{StorageRequest, Version};
+
+/// What a user asks for at most: more than some clusters have slots.
+const MOST_PARALLELISM: u32 = 4;
 
 impl World {
     pub(super) fn fault(&mut self, fault: Fault) -> Outcome {
@@ -57,6 +61,7 @@ impl World {
                 }
                 Ok(())
             }
+            Fault::Rescale => self.rescale(),
             Fault::KillLeader => match self.leader() {
                 Some((m, _)) => {
                     let back = self.rng.random_range(500..9_000);
@@ -93,6 +98,19 @@ impl World {
     fn ask_for_savepoint(&mut self, request: u64, stop: StopMode) -> Outcome {
         let (target, nonce) = (Some("memory://savepoints".into()), self.events.to_string());
         self.tell_job(JobEvent::Savepoint(SavepointWish { request, target, nonce, stop })).map(drop)
+    }
+
+    fn rescale(&mut self) -> Outcome {
+        let (job, now) = (self.job.clone(), self.now);
+        let parallelism = self.rng.random_range(1..=MOST_PARALLELISM);
+        let request = v1::RescaleJobRequest { job_id: job.as_str().into(), parallelism, vertices: Vec::new() };
+        let Some(term) = self.leader().map(|(_, leading)| leading.term) else { return Ok(()) };
+        let Some((_, leading)) = self.leading(term) else { return Ok(()) };
+        match leading.master.rescale(&request, now) {
+            Ok(actions) => self.carry_out(term, actions),
+            // There is no job yet, or it ends.
+            Err(_) => Ok(()),
+        }
     }
 
     pub(super) fn kill(&mut self, silently: bool) -> Outcome {

@@ -112,7 +112,7 @@ impl World {
             self.cancel_at_finish();
         }
         if self.store.stopped_with().is_some() && std::mem::take(&mut self.scenario.fail_when_stopped) {
-            let after = self.rng.random_range(0..150);
+            let after = self.rng.random_range(0..80);
             self.later(after, Happening::Fault(Fault::FailTask));
         }
         Ok(())
