@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use hurtig_testkit::{Conditions, Dice, FaultKind, Host, RandomFaults};
 
-use super::cluster::{ChaosCluster, HEARTBEAT_TIMEOUT, Seen};
+use super::cluster::{ChaosCluster, HEARTBEAT_TIMEOUT, LEADERS_CHECKPOINTS, LEASE, Seen};
+use crate::harness::hurtig;
 
 /// What can go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,19 +41,28 @@ pub enum Kind {
     StorageStalls,
     /// The object store cannot be reached.
     StorageOutage,
+    /// `kill -9` of the JobManager that leads, which comes back to stand by.
+    KillLeader,
+    /// SIGSTOP of the JobManager that leads until the other one leads, then SIGCONT.
+    ZombieLeader,
+    /// The job is given another parallelism.
+    Rescale,
 }
 
 /// All kinds, in the order in which schedules deal them.
-pub const KINDS: [Kind; 15] = [
+pub const KINDS: [Kind; 18] = [
     Kind::Kill,
     Kind::StorageErrors,
+    Kind::KillLeader,
     Kind::Zombie,
     Kind::StorageConflicts,
     Kind::CutOneWay,
     Kind::StorageLatency,
+    Kind::Rescale,
     Kind::Replace,
     Kind::StorageLostAnswers,
     Kind::Partition,
+    Kind::ZombieLeader,
     Kind::StorageStalls,
     Kind::Pause,
     Kind::StorageOutage,
@@ -88,6 +98,9 @@ pub fn strike(kind: Kind, cluster: &mut ChaosCluster<'_>, job: &str, dice: &mut 
         Kind::CutOneWay | Kind::CutBothWays => cut(kind == Kind::CutBothWays, cluster, job, dice, &before),
         Kind::Partition => partition(cluster, job, dice, &before),
         Kind::SlowLink => slow_link(cluster, job, dice, &before),
+        Kind::KillLeader => kill_leader(cluster, job, dice, &before),
+        Kind::ZombieLeader => zombie_leader(cluster, job, dice, &before),
+        Kind::Rescale => rescale(cluster, job, dice, &before),
         Kind::StorageLatency => latency(cluster, job, dice, &before),
         Kind::StorageOutage => outage(cluster, job, dice, &before),
         Kind::StorageErrors => storage(cluster, job, dice, &before, FaultKind::Status(503), 400),
@@ -139,7 +152,7 @@ fn no_checkpoint_for(cluster: &ChaosCluster<'_>, job: &str, time: Duration) -> O
     std::thread::sleep(grace);
     let start = cluster.see(job);
     std::thread::sleep(time.saturating_sub(grace));
-    let end = cluster.see(job);
+    let Some(end) = cluster.try_see(job) else { return Some("no JobManager leads".into()) };
     (start.last_checkpoint == end.last_checkpoint && !end.has_ended())
         .then(|| format!("no checkpoint after {} for {} ms", start.last_checkpoint, time.as_millis()))
 }
@@ -187,6 +200,53 @@ fn zombie(cluster: &ChaosCluster<'_>, job: &str, dice: &mut Dice, before: &Seen)
     )
 }
 
+/// What is seen of the job under a new leader.
+fn followed(cluster: &ChaosCluster<'_>, job: &str, before: &Seen) -> Option<String> {
+    let after = cluster.watch(job, LEASE * 4, |seen| {
+        seen.has_ended() || seen.last_checkpoint > before.last_checkpoint + LEADERS_CHECKPOINTS
+    })?;
+    let tasks = restarted(before, &after).unwrap_or_else(|| "no task restarted".into());
+    let (from, to) = (before.last_checkpoint, after.last_checkpoint);
+    Some(format!("the other JobManager leads, checkpoints {from} -> {to}, {tasks}"))
+}
+
+fn kill_leader(
+    cluster: &mut ChaosCluster<'_>,
+    job: &str,
+    dice: &mut Dice,
+    before: &Seen,
+) -> (String, Option<String>) {
+    let leader = cluster.leader();
+    let what = format!("kill -9 JobManager {leader}");
+    cluster.kill_jobmanager(leader);
+    std::thread::sleep(millis(dice, 0, 1_500));
+    cluster.restart_jobmanager(leader);
+    (what, followed(cluster, job, before))
+}
+
+fn zombie_leader(cluster: &ChaosCluster<'_>, job: &str, dice: &mut Dice, before: &Seen) -> (String, Option<String>) {
+    let leader = cluster.leader();
+    let process = &cluster.jobmanagers[leader].process;
+    process.pause();
+    std::thread::sleep(LEASE + millis(dice, 500, 2_000));
+    let effect = followed(cluster, job, before);
+    process.resume();
+    (format!("SIGSTOP JobManager {leader} until another leads"), effect)
+}
+
+fn rescale(cluster: &ChaosCluster<'_>, job: &str, dice: &mut Dice, before: &Seen) -> (String, Option<String>) {
+    let widths: Vec<usize> = (1..=5).filter(|&width| width != before.width()).collect();
+    let width = *dice.pick(&widths);
+    let arguments = ["jobs", "rescale", job, "--parallelism", &width.to_string(), "--cluster", &cluster.addresses()];
+    let output = hurtig().args(arguments).output().unwrap();
+    let what = format!("rescale from {} to {width}", before.width());
+    if !output.status.success() {
+        return (format!("{what}: {}", String::from_utf8_lossy(&output.stderr).trim()), None);
+    }
+    let after = cluster.watch(job, HEARTBEAT_TIMEOUT * 2, |seen| seen.runs() && seen.width() == width);
+    (what, after.and_then(|after| restarted(before, &after)))
+}
+
 /// Cuts, sees what happens in `time`, and mends.
 fn cut_for(
     cluster: &ChaosCluster<'_>,
@@ -199,10 +259,10 @@ fn cut_for(
         cluster.network.cut(from, to).unwrap();
     }
     let silent = no_checkpoint_for(cluster, job, time);
-    let after = cluster.see(job);
     for &(from, to) in ways {
         cluster.network.mend(from, to).unwrap();
     }
+    let after = cluster.see(job);
     restarted(before, &after).or_else(|| failed_checkpoints(before, &after)).or(silent)
 }
 
@@ -216,7 +276,7 @@ fn cut(
     let index = victim(cluster, dice, before);
     let a = cluster.members[index].host;
     let mut others: Vec<Host> = cluster.members.iter().map(|m| m.host).filter(|&host| host != a).collect();
-    others.push(cluster.jobmanager_host);
+    others.push(cluster.leader_host());
     let b = *dice.pick(&others);
     let time = millis(dice, 1_500, 6_000);
     let (from, to) = if dice.chance(500) { (a, b) } else { (b, a) };
@@ -229,7 +289,7 @@ fn cut(
 
 fn partition(cluster: &ChaosCluster<'_>, job: &str, dice: &mut Dice, before: &Seen) -> (String, Option<String>) {
     let member = &cluster.members[victim(cluster, dice, before)];
-    let (a, b) = (member.host, cluster.jobmanager_host);
+    let (a, b) = (member.host, cluster.leader_host());
     let time = HEARTBEAT_TIMEOUT + millis(dice, 1_000, 3_000);
     cluster.network.cut(a, b).unwrap();
     cluster.network.cut(b, a).unwrap();
@@ -265,8 +325,8 @@ fn latency(cluster: &ChaosCluster<'_>, job: &str, dice: &mut Dice, before: &Seen
     cluster.proxy.set(Conditions { latency, jitter: latency / 2, ..Conditions::default() });
     std::thread::sleep(time);
     let delayed = cluster.proxy.figures().delayed - earlier.delayed;
-    let after = cluster.see(job);
     cluster.proxy.set(Conditions::default());
+    let after = cluster.see(job);
     let effect = (delayed > 0).then(|| {
         format!("{delayed} packets late, checkpoints {} -> {}", before.last_checkpoint, after.last_checkpoint)
     });
@@ -278,8 +338,8 @@ fn outage(cluster: &ChaosCluster<'_>, job: &str, dice: &mut Dice, before: &Seen)
     cluster.proxy.set(Conditions { refuse: true, ..Conditions::default() });
     cluster.proxy.reset_all();
     let silent = no_checkpoint_for(cluster, job, time);
-    let after = cluster.see(job);
     cluster.proxy.set(Conditions::default());
+    let after = cluster.see(job);
     let effect = failed_checkpoints(before, &after).or(silent);
     (format!("S3 is away for {} ms", time.as_millis()), effect)
 }

@@ -15,10 +15,10 @@ use hurtig_testkit::Network;
 use faults::{KINDS, Kind};
 use schedule::{Coverage, Schedule};
 
-/// A JobManager and three TaskManagers.
-const HOSTS: u8 = 4;
+/// Two JobManagers and three TaskManagers.
+const HOSTS: u8 = 5;
 /// Faults of a schedule of the long run, and of a short one.
-const FAULTS: usize = 5;
+const FAULTS: usize = 6;
 const FEW_FAULTS: usize = 3;
 /// The first seed of the long run.
 const FIRST_SEED: u64 = 1_000;
@@ -37,6 +37,13 @@ fn processes_are_killed_paused_and_replaced() {
     let Some(network) = Network::start(HOSTS) else { return };
     let kinds = vec![Kind::Kill, Kind::Zombie, Kind::Replace];
     schedule::run(&network, &Schedule { seed: 1, kinds, seconds: 18 });
+}
+
+#[test]
+fn leaders_are_lost_and_the_job_changes_its_parallelism() {
+    let Some(network) = Network::start(HOSTS) else { return };
+    let kinds = vec![Kind::KillLeader, Kind::Rescale, Kind::ZombieLeader];
+    schedule::run(&network, &Schedule { seed: 4, kinds, seconds: 18 });
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn disturb(cluster: &mut ChaosCluster<'_>, schedule: &Schedule) -> Coverage {
     let finished = cluster.wait(&job, "the job has finished", |seen| seen.has_ended());
     assert_eq!(finished.state, "FINISHED", "{finished:#?}");
     compare(schedule.seed, &output(&folder), &undisturbed(cluster, rows));
-    coverage.refused = cluster.jobmanager.logged().matches("refused the acknowledgement").count();
+    coverage.refused = cluster.logged_by_jobmanagers().matches("refused the acknowledgement").count();
     coverage
 }
 
