@@ -210,6 +210,9 @@ fn a_taskmanager_that_wakes_up_too_late_commits_nothing_and_registers_anew() {
     assert_eq!(lines_below(&out), expected(20_000));
 }
 
+/// Each checkpoint of changed state has an object of its own, however small.
+const NOT_INLINE: &str = "execution.checkpointing.data-inline-threshold=0 b";
+
 /// Damages the latest checkpoint of a job in S3 while its TaskManager is away, and waits until `until`
 /// holds. Gives that checkpoint and the job.
 fn restore_from_damaged(
@@ -233,7 +236,7 @@ fn restore_from_damaged(
         if damaged > 0 {
             return (last, cluster.wait_for(id, "the restore has failed and what follows has happened", until));
         }
-        // It was so small that it is all in its metadata.
+        // Nothing had changed since the one before.
         least = last + 3;
     }
 }
@@ -241,7 +244,7 @@ fn restore_from_damaged(
 #[test]
 fn a_damaged_object_is_named_with_what_would_help() {
     let s3 = S3Server::start("flink", "access", "secret");
-    let mut cluster = start(1, &s3_options(&s3), &["execution.checkpointing.num-retained=3"]);
+    let mut cluster = start(1, &s3_options(&s3), &["execution.checkpointing.num-retained=3", NOT_INLINE]);
     let out = cluster.folder.path().join("out");
     let id = cluster.insert(&script(&out, 1_000_000, 2_000));
     let damaged = |job: &Value| job["root_cause"].as_str().unwrap().contains("is not what the checkpoint says");
@@ -260,7 +263,8 @@ fn a_damaged_object_is_named_with_what_would_help() {
 #[test]
 fn a_damaged_checkpoint_is_given_up_for_the_one_before_it_where_that_is_allowed() {
     let s3 = S3Server::start("flink", "access", "secret");
-    let more = ["execution.checkpointing.num-retained=3", "hurtig.recovery.fall-back-to-earlier-checkpoint=true"];
+    let more =
+        ["execution.checkpointing.num-retained=3", "hurtig.recovery.fall-back-to-earlier-checkpoint=true", NOT_INLINE];
     let mut cluster = start(1, &s3_options(&s3), &more);
     let out = cluster.folder.path().join("out");
     let id = cluster.insert(&script(&out, 20_000, 2_000));
