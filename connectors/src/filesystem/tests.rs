@@ -315,7 +315,8 @@ fn assert_takes_a_second(parallelism: u32) {
     write(&dir.path().join("a.json"), lines(0, 1000).as_bytes());
     let mut table = Table::new(dir.path(), "json", "id INT", &[("scan.rate-limit.rows-per-second", "1000")]);
     let clock = VirtualClock::at(0);
-    let (mut reader, messages) = table.reader(ContextOptions { clock: clock.clone(), parallelism, ..ContextOptions::default() });
+    let (mut reader, messages) =
+        table.reader(ContextOptions { clock: clock.clone(), parallelism, ..ContextOptions::default() });
     let mut out = Collected::default();
     let mut rounds = 0;
     loop {

@@ -210,12 +210,7 @@ fn followed(cluster: &ChaosCluster<'_>, job: &str, before: &Seen) -> Option<Stri
     Some(format!("the other JobManager leads, checkpoints {from} -> {to}, {tasks}"))
 }
 
-fn kill_leader(
-    cluster: &mut ChaosCluster<'_>,
-    job: &str,
-    dice: &mut Dice,
-    before: &Seen,
-) -> (String, Option<String>) {
+fn kill_leader(cluster: &mut ChaosCluster<'_>, job: &str, dice: &mut Dice, before: &Seen) -> (String, Option<String>) {
     let leader = cluster.leader();
     let what = format!("kill -9 JobManager {leader}");
     cluster.kill_jobmanager(leader);
