@@ -109,7 +109,7 @@ pub fn strike(kind: Kind, cluster: &mut ChaosCluster<'_>, job: &str, dice: &mut 
         Kind::StorageConflicts => storage(cluster, job, dice, &before, FaultKind::Conflict, 600),
         Kind::StorageStalls => {
             let stall = FaultKind::Stall(Duration::from_millis(dice.between(1_000, 5_000)));
-            storage(cluster, job, dice, &before, stall, 150)
+            storage(cluster, job, dice, &before, stall, 300)
         }
     };
     let outlasted = kind == Kind::Partition && effect.is_some();
