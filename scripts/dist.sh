@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A tarball with the optimised binary, the examples and the documentation. The binary needs only glibc.
+# A tarball with the optimised binary, the examples and the documentation. The binary needs glibc and libstdc++, which every
+# Debian has.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$HOME/.cache/hurtig/target}
