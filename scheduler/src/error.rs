@@ -18,6 +18,9 @@ pub enum SchedulerError {
     /// There is no job of this id.
     #[error("there is no job {0}")]
     UnknownJob(String),
+    /// There is no TaskManager of this resource id.
+    #[error("there is no TaskManager {0}: 'hurtig taskmanagers list' shows those that there are")]
+    UnknownTaskManager(String),
     /// The job exists but is not in a state in which this can be done.
     #[error("{0}")]
     Precondition(String),
@@ -68,7 +71,7 @@ impl SchedulerError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             SchedulerError::Graph(error) => error.kind(),
-            SchedulerError::UnknownJob(_) => ErrorKind::NotFound,
+            SchedulerError::UnknownJob(_) | SchedulerError::UnknownTaskManager(_) => ErrorKind::NotFound,
             SchedulerError::Precondition(_) => ErrorKind::Validation,
             SchedulerError::Storage(_) => ErrorKind::Storage,
             SchedulerError::Connector(error) => error.kind,

@@ -25,6 +25,8 @@ pub struct JobSettings {
     pub stabilization_ms: u64,
     /// When a running job rescales.
     pub scaling: ScalingSettings,
+    /// How long a running job that is to leave a TaskManager waits for slots for all that it wants.
+    pub leaving_window_ms: u64,
     /// Failures that are remembered.
     pub failure_history: usize,
     /// Bytes of released result rows that may wait for the client.
@@ -89,6 +91,8 @@ pub struct MasterSettings {
     pub heartbeat_interval_ms: u64,
     /// Silence after which a TaskManager is lost.
     pub heartbeat_timeout_ms: u64,
+    /// Jobs leave TaskManagers that are to go.
+    pub graceful_decommission: bool,
 }
 
 impl MasterSettings {
@@ -100,6 +104,7 @@ impl MasterSettings {
         let settings = MasterSettings {
             heartbeat_interval_ms: duration(configuration, &keys::HEARTBEAT_INTERVAL)?,
             heartbeat_timeout_ms: duration(configuration, &keys::HEARTBEAT_TIMEOUT)?,
+            graceful_decommission: configuration.bool(&keys::GRACEFUL_DECOMMISSION)?.unwrap_or(true),
         };
         if settings.heartbeat_interval_ms == 0 || settings.heartbeat_interval_ms >= settings.heartbeat_timeout_ms {
             return Err(GraphError::Config(format!(
@@ -129,9 +134,14 @@ impl JobSettings {
         let stabilization = if reactive { 0 } else { duration(configuration, &keys::RESOURCE_STABILIZATION_TIMEOUT)? };
         let failures = whole(configuration, &keys::RESCALE_MAX_CHECKPOINT_FAILURES, 1)?;
         let delay = checkpoints.interval_ms.map_or(0, |ms| ms.saturating_mul(u64::from(failures) + 1));
+        let adaptive = reactive || configuration.choice(&keys::JOBMANAGER_SCHEDULER)? == Some("Adaptive");
+        let stabilization = set_or(&keys::RESOURCE_STABILIZATION_TIMEOUT, stabilization)?;
+        let combined = adaptive && configuration.bool(&keys::COMBINED_RESTART)?.unwrap_or(false);
+        let window = combined.then(|| duration(configuration, &keys::COMBINED_RESTART_WINDOW)).transpose()?;
+        let executing = duration(configuration, &keys::EXECUTING_STABILIZATION_TIMEOUT)?;
         let scaling = ScalingSettings {
             cooldown_ms: duration(configuration, &keys::SCALING_COOLDOWN)?,
-            stabilization_ms: duration(configuration, &keys::EXECUTING_STABILIZATION_TIMEOUT)?,
+            stabilization_ms: window.unwrap_or(executing),
             max_delay_ms: set_or(&keys::RESCALE_MAX_DELAY, delay)?,
             max_checkpoint_failures: failures,
         };
@@ -140,10 +150,11 @@ impl JobSettings {
             checkpoints,
             full_failover: configuration.choice(&keys::FAILOVER_STRATEGY)? == Some("full"),
             slot_wait_ms: wait_timeout(configuration, slot_wait)?,
-            adaptive: reactive || configuration.choice(&keys::JOBMANAGER_SCHEDULER)? == Some("Adaptive"),
+            adaptive,
             reactive,
-            stabilization_ms: set_or(&keys::RESOURCE_STABILIZATION_TIMEOUT, stabilization)?,
+            stabilization_ms: stabilization,
             scaling,
+            leaving_window_ms: window.unwrap_or(stabilization),
             failure_history: whole(configuration, &keys::EXCEPTION_HISTORY_SIZE, 0)? as usize,
             collect_buffer_bytes: configuration.memory_bytes(&keys::COLLECT_BUFFER)?.unwrap_or(64 << 20),
             reader_timeout_ms: configuration.duration_ms(&keys::CLIENT_HEARTBEAT_TIMEOUT)?.filter(|&ms| ms > 0),

@@ -38,6 +38,21 @@ pub struct TaskManager {
     pub slots: Vec<Option<JobId>>,
     /// Checkpoints on its disk, as it said when it registered.
     pub local_state: Vec<LocalState>,
+    /// Set when it is to go: its slots are given to nobody any more.
+    pub notice: Option<Notice>,
+    /// It was told that nothing is left on it.
+    pub drained: bool,
+}
+
+/// A TaskManager is to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What has given it, for people.
+    pub source: String,
+    /// When it came.
+    pub since_ms: i64,
+    /// When the TaskManager ends whatever still runs there; `None`: it is not known.
+    pub deadline_ms: Option<i64>,
 }
 
 impl TaskManager {
@@ -51,12 +66,28 @@ impl TaskManager {
             metrics_address: register.metrics_address.clone(),
             slots: vec![None; register.slots as usize],
             local_state: register.local_state.clone(),
+            notice: None,
+            drained: false,
         }
     }
 
-    /// Slots given to no job.
+    /// Slots that a job can have.
     pub fn free(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.is_none()).count()
+        if self.notice.is_some() { 0 } else { self.slots.len() - self.used() }
+    }
+
+    /// Slots given to jobs.
+    pub fn used(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.is_some()).count()
+    }
+
+    /// Where it is in its life, as users see it.
+    pub fn state(&self) -> &'static str {
+        match self.notice {
+            None => "ACTIVE",
+            Some(_) if self.used() > 0 => "DRAINING",
+            Some(_) => "DRAINED",
+        }
     }
 }
 
@@ -87,12 +118,51 @@ impl SlotPool {
         self.taskmanagers.iter().map(|(session, taskmanager)| (*session, taskmanager))
     }
 
-    /// Number of slots.
-    pub fn total(&self) -> usize {
-        self.taskmanagers.values().map(|t| t.slots.len()).sum()
+    /// A TaskManager is to go. Of several notices the one that ends it first counts. True: it is the first.
+    pub fn decommission(&mut self, session: SessionId, notice: Notice) -> bool {
+        let Some(taskmanager) = self.taskmanagers.get_mut(&session) else { return false };
+        match &mut taskmanager.notice {
+            Some(known) => {
+                let deadlines = [known.deadline_ms, notice.deadline_ms].into_iter().flatten();
+                known.deadline_ms = deadlines.min();
+                false
+            }
+            none => {
+                *none = Some(notice);
+                true
+            }
+        }
     }
 
-    /// Number of slots given to no job.
+    /// Whether the TaskManager of `session` is to go.
+    pub fn is_leaving(&self, session: SessionId) -> bool {
+        self.get(session).is_some_and(|taskmanager| taskmanager.notice.is_some())
+    }
+
+    /// Whether any TaskManager is to go.
+    pub fn any_leaving(&self) -> bool {
+        self.taskmanagers.values().any(|taskmanager| taskmanager.notice.is_some())
+    }
+
+    /// Notes those that are to go and have no slot in use (any more), and returns them, each once.
+    pub fn take_drained(&mut self) -> Vec<SessionId> {
+        let drained = |t: &TaskManager| t.notice.is_some() && !t.drained && t.used() == 0;
+        let new: Vec<SessionId> =
+            self.taskmanagers.iter().filter(|(_, t)| drained(t)).map(|(session, _)| *session).collect();
+        for session in &new {
+            if let Some(taskmanager) = self.taskmanagers.get_mut(session) {
+                taskmanager.drained = true;
+            }
+        }
+        new
+    }
+
+    /// Number of slots, without those of TaskManagers that are to go.
+    pub fn total(&self) -> usize {
+        self.taskmanagers.values().filter(|t| t.notice.is_none()).map(|t| t.slots.len()).sum()
+    }
+
+    /// Number of slots that a job can have.
     pub fn free(&self) -> usize {
         self.taskmanagers.values().map(TaskManager::free).sum()
     }
@@ -149,12 +219,12 @@ impl SlotPool {
     /// The TaskManager with free slots of which the smallest part is used.
     fn least_used(&self) -> Option<SessionId> {
         let with_free = self.taskmanagers.iter().filter(|(_, t)| t.free() > 0);
-        let load = |t: &TaskManager| (t.slots.len() - t.free()) * 1_000_000 / t.slots.len().max(1);
+        let load = |t: &TaskManager| t.used() * 1_000_000 / t.slots.len().max(1);
         with_free.min_by_key(|(session, t)| (load(t), **session)).map(|(session, _)| *session)
     }
 
     fn take(&mut self, job: &JobId, session: SessionId) -> Option<SlotId> {
-        let taskmanager = self.taskmanagers.get_mut(&session)?;
+        let taskmanager = self.taskmanagers.get_mut(&session).filter(|t| t.notice.is_none())?;
         let index = taskmanager.slots.iter().position(Option::is_none)?;
         taskmanager.slots[index] = Some(job.clone());
         Some(SlotId { session, index: index as u32 })
@@ -196,7 +266,7 @@ mod tests {
     }
 
     fn used(pool: &SlotPool) -> Vec<usize> {
-        pool.iter().map(|(_, t)| t.slots.len() - t.free()).collect()
+        pool.iter().map(|(_, t)| t.used()).collect()
     }
 
     #[test]
@@ -213,6 +283,27 @@ mod tests {
         let job = JobId::from_u128(1);
         assert_eq!(pool.allocate(&job, &[0, 1, 2], |_, _, _| 0), None);
         assert_eq!(pool.free(), 2);
+    }
+
+    #[test]
+    fn nothing_comes_onto_a_taskmanager_that_is_to_go() {
+        let mut pool = pool(&[2, 2]);
+        let (job, notice) = (JobId::from_u128(1), |deadline| Notice {
+            source: "test".into(),
+            since_ms: 0,
+            deadline_ms: deadline,
+        });
+        pool.allocate(&job, &[0, 1], |_, _, _| 0).unwrap();
+        assert!(pool.decommission(SessionId(0), notice(None)));
+        assert!(!pool.decommission(SessionId(0), notice(Some(70))) && !pool.decommission(SessionId(0), notice(Some(90))));
+        assert_eq!(pool.get(SessionId(0)).unwrap().notice.as_ref().unwrap().deadline_ms, Some(70));
+        assert_eq!((pool.total(), pool.free(), pool.take_drained()), (2, 1, vec![]));
+        let has_state = |_: &u32, session: SessionId, _: &TaskManager| u64::from(session.0 == 0);
+        assert_eq!(pool.allocate(&job, &[2, 3], has_state), None);
+        assert_eq!(pool.allocate(&job, &[2], has_state).unwrap()[&2].session, SessionId(1));
+        pool.free_slot(SlotId { session: SessionId(0), index: 0 });
+        assert_eq!((pool.free(), pool.get(SessionId(0)).unwrap().state()), (0, "DRAINED"));
+        assert_eq!((pool.take_drained(), pool.take_drained()), (vec![SessionId(0)], vec![]));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hurtig_graph::config::{Configuration, TlsFiles, keys};
 use hurtig_state::ha::HaDirectory;
 
+use super::decommission::DecommissionConfig;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{EngineError, Result};
 use crate::exchange::ExchangeConfig;
@@ -53,6 +54,8 @@ pub struct TaskManagerConfig {
     pub jobmanager: String,
     /// Where to find which JobManager leads; `None`: there is one only.
     pub ha: Option<HaConfig>,
+    /// How it goes; `None`: at once.
+    pub decommission: Option<DecommissionConfig>,
     /// Folder for databases and local copies.
     pub work_dir: PathBuf,
     /// The process's configuration.
@@ -118,6 +121,14 @@ impl TaskManagerConfig {
             thread_per_task: c.choice(&keys::TASK_THREADS)? == Some("TASK"),
             jobmanager: jobmanager.into(),
             ha: HaConfig::read(c)?,
+            decommission: match c.bool(&keys::GRACEFUL_DECOMMISSION)?.unwrap_or(true) {
+                true => Some(DecommissionConfig {
+                    timeout: ms(&keys::DECOMMISSION_TIMEOUT)?,
+                    notice_file: c.text(&keys::DECOMMISSION_NOTICE_FILE).map(PathBuf::from),
+                    poll: ms(&keys::DECOMMISSION_POLL)?.max(Duration::from_millis(10)),
+                }),
+                false => None,
+            },
             work_dir: work_dir.into(),
             metrics_address: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -43,6 +43,7 @@ pub async fn run(core: Arc<Core>, mut stop: watch::Receiver<bool>, ended: watch:
     loop {
         let mut registered = false;
         let end = serve(&core, tries, &mut stop, &mut registered).await;
+        core.decommission.set_registered(false);
         if registered {
             alone_since = None;
         }
@@ -160,6 +161,7 @@ async fn serve(core: &Arc<Core>, tries: usize, stop: &mut watch::Receiver<bool>,
         Err(reason) => return End::Lost(reason),
     };
     *registered = true;
+    core.decommission.set_registered(true);
     let session = Session::new(registration.epoch, sender);
     tracing::info!(resource_id = core.config.resource_id, epoch = session.epoch(), "registered");
     let mut heartbeat = tokio::time::interval(registration.heartbeat_interval);
@@ -169,6 +171,7 @@ async fn serve(core: &Arc<Core>, tries: usize, stop: &mut watch::Receiver<bool>,
     let mut sequence = 0;
     let newer_leader = newer_leader(core, session.epoch());
     tokio::pin!(newer_leader);
+    let mut notices = core.decommission.changes();
     loop {
         tokio::select! {
             address = &mut newer_leader => return End::Lost(format!("the JobManager at {address} leads now")),
@@ -198,6 +201,11 @@ async fn serve(core: &Arc<Core>, tries: usize, stop: &mut watch::Receiver<bool>,
                     Some(FromJobManager::Shutdown(shutdown)) => return End::ShutDown(shutdown.reason),
                     Some(message) => core.handle(message, &session),
                     None => {}
+                }
+            }
+            Ok(()) = notices.changed() => {
+                if let Some(notice) = core.decommission.message() {
+                    session.send(Message::Decommission(notice));
                 }
             }
             _ = heartbeat.tick() => {

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use super::collect::Collect;
 use super::config::TaskManagerConfig;
 use super::databases::DatabaseFolders;
+use super::decommission::Decommission;
 use super::deploy::{self, Built};
 use super::figures::{ProcessFigures, TaskFigures};
 use super::memory::StateMemory;
@@ -86,6 +87,7 @@ pub struct Core {
     /// Tasks that have ended, for the next leader: the last attempt of each subtask.
     ended: Mutex<BTreeMap<AttemptId, Session>>,
     task_gone: Notify,
+    pub(super) decommission: Decommission,
     me: Weak<Core>,
 }
 
@@ -138,6 +140,7 @@ impl Core {
             tasks: Mutex::default(),
             ended: Mutex::default(),
             task_gone: Notify::new(),
+            decommission: Decommission::new(),
             me: Weak::clone(me),
         }))
     }
@@ -169,6 +172,7 @@ impl Core {
             version: self.config.version.clone(),
             metrics_address: self.config.metrics_address.clone(),
             attempts: self.attempts(),
+            decommission: self.decommission.message(),
         })
     }
 
@@ -351,6 +355,11 @@ impl Core {
             }
             M::JobEnded(ended) => self.job_ended(&ended),
             M::CollectAck(ack) => self.collect_ack(&ack),
+            M::Decommission(notice) => {
+                let remaining = Some(notice.remaining_ms).filter(|ms| *ms > 0).map(Duration::from_millis);
+                self.decommission.notice(&notice.source, remaining);
+            }
+            M::Drained(_) => self.decommission.set_drained(),
             M::Registered(_) | M::Heartbeat(_) | M::Shutdown(_) => {}
         }
     }

@@ -14,6 +14,7 @@
 //! | [`restore`] | non-keyed state to subtasks |
 //! | [`session`] | reports to the JobManager |
 //! | [`collect`] | rows of a "collect" sink |
+//! | [`decommission`] | that the TaskManager is to go |
 //! | [`figures`] | metrics |
 //! | [`pool`] | threads for work that may block |
 
@@ -22,6 +23,7 @@ pub mod config;
 pub mod connection;
 pub mod core;
 mod databases;
+pub mod decommission;
 pub mod deploy;
 pub mod figures;
 mod in_flight;
@@ -109,6 +111,7 @@ impl TaskManager {
                 }
             })
         };
+        runtime.spawn(decommission::watch_file(Arc::clone(&core)));
         let (end, ended) = watch::channel(None);
         let connection = runtime.spawn(connection::run(Arc::clone(&core), stopped, end));
         Ok(TaskManager { core, stop, connection: Some(connection), server: Some(server), ended })
@@ -127,6 +130,19 @@ impl TaskManager {
             Ok(reason) => reason.clone().unwrap_or_default(),
             Err(_) => "the TaskManager stopped".into(),
         }
+    }
+
+    /// The TaskManager is to go: the JobManager moves its tasks to others, if there are any. Says how long
+    /// it may take, or `None` if `cluster.taskmanager.graceful-decommission.enabled` is off.
+    pub fn decommission(&self, source: &str) -> Option<std::time::Duration> {
+        let timeout = self.core.config.decommission.as_ref()?.timeout;
+        self.core.decommission.notice(source, Some(timeout));
+        Some(timeout)
+    }
+
+    /// Waits until nothing is left on it after [`TaskManager::decommission`].
+    pub async fn left(&self) {
+        decommission::left(&self.core).await;
     }
 
     /// Cancels all tasks, closes the stream to the JobManager and frees port and threads.

@@ -88,7 +88,6 @@ const PREFIXES: &[&str] = &[
 const KEYS: &[&str] = &[
     "cluster.evenly-spread-out-slots",
     "cluster.id",
-    "cluster.taskmanager.graceful-decommission.enabled",
     "cluster.uncaught-exception-handling",
     "execution.allow-client-job-configurations",
     "execution.attached",
@@ -112,8 +111,6 @@ const KEYS: &[&str] = &[
     "high-availability.use-old-ha-services",
     "job-result-store.delete-on-commit",
     "job-result-store.storage-path",
-    "jobmanager.adaptive-scheduler.combined-restart.enabled",
-    "jobmanager.adaptive-scheduler.combined-restart.window-interval",
     "jobmanager.adaptive-scheduler.prefer-minimal-taskmanagers",
     "jobmanager.execution.attempts-history-size",
     "jobmanager.failure-enrichers",

@@ -315,7 +315,8 @@ fn stop(folder: &Path) -> anyhow::Result<()> {
     // TaskManagers first: they are not to wait for a JobManager that has gone.
     let running: Vec<u32> = members(&cluster).map(|m| m.pid).filter(|&pid| is_ours(pid)).collect();
     for &pid in &running {
-        signal(pid, libc::SIGTERM);
+        // Not SIGTERM, on which a TaskManager waits until jobs have left it.
+        signal(pid, libc::SIGINT);
     }
     let deadline = Instant::now() + STOP;
     while running.iter().any(|&pid| is_ours(pid)) && Instant::now() < deadline {

@@ -556,6 +556,23 @@ struct RestartView {
     deployed_ms: u64,
     /// All tasks ran, their state restored.
     running_ms: u64,
+    /// Set where tasks left TaskManagers that were to go: no failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decommission: Option<DecommissionView>,
+}
+
+/// Of a restart that leaves TaskManagers. Times are milliseconds since 1970; 0: not reached.
+#[derive(Debug, Serialize)]
+struct DecommissionView {
+    taskmanagers: Vec<String>,
+    /// When the first notice came.
+    notice_time_ms: i64,
+    /// The checkpoint taken because of it; 0: none was.
+    checkpoint: u64,
+    checkpoint_triggered_ms: i64,
+    checkpoint_completed_ms: i64,
+    /// When there were slots elsewhere for all that is wanted.
+    slots_time_ms: i64,
 }
 
 impl From<v1::RestartReport> for RestartView {
@@ -570,6 +587,14 @@ impl From<v1::RestartReport> for RestartView {
             waited_ms: r.waited_ms,
             deployed_ms: r.deployed_ms,
             running_ms: r.running_ms,
+            decommission: r.decommission.map(|d| DecommissionView {
+                taskmanagers: d.taskmanagers,
+                notice_time_ms: d.notice_time_ms,
+                checkpoint: d.checkpoint_id,
+                checkpoint_triggered_ms: d.checkpoint_triggered_ms,
+                checkpoint_completed_ms: d.checkpoint_completed_ms,
+                slots_time_ms: d.slots_time_ms,
+            }),
         }
     }
 }

@@ -14,6 +14,7 @@ mod resources;
 mod savepoints;
 mod signals;
 mod sql;
+mod taskmanagers;
 
 use clap::{Args, Parser, Subcommand};
 use hurtig::server::Extensions;
@@ -53,6 +54,9 @@ enum Command {
     /// Takes, lists, shows and deletes savepoints
     #[command(subcommand)]
     Savepoints(savepoints::SavepointsCommand),
+    /// Lists TaskManagers, and empties those that are to go
+    #[command(subcommand, name = "taskmanagers")]
+    TaskManagers(taskmanagers::TaskManagersCommand),
     /// Runs a script with a live view of its last query
     Demo(demo::DemoArgs),
     /// Measures throughput
@@ -97,6 +101,7 @@ impl Cli {
             Command::Cluster(command) => cluster::run(command),
             Command::Jobs(command) => jobs::run(command),
             Command::Savepoints(command) => savepoints::run(command),
+            Command::TaskManagers(command) => taskmanagers::run(command),
             Command::Demo(args) => demo::run(args),
             Command::Bench(command) => bench::run(command),
             Command::Doctor(args) => doctor::run(args),

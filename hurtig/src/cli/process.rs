@@ -119,7 +119,11 @@ pub fn run_task_manager(args: TaskManagerArgs, extensions: Extensions) -> anyhow
         .print()?;
         let ended = tokio::select! {
             name = interrupted() => {
-                tracing::info!(signal = name?, "the TaskManager stops");
+                let name = name?;
+                if name == "SIGTERM" {
+                    decommission(&server, name).await?;
+                }
+                tracing::info!(signal = name, "the TaskManager stops");
                 None
             }
             reason = server.ended() => Some(reason),
@@ -130,6 +134,20 @@ pub fn run_task_manager(args: TaskManagerArgs, extensions: Extensions) -> anyhow
             None => Ok(()),
         }
     })
+}
+
+/// Waits until jobs have left the TaskManager, for as long as there is time.
+async fn decommission(server: &TaskManagerServer, signal: &str) -> anyhow::Result<()> {
+    let Some(timeout) = server.decommission(signal) else { return Ok(()) };
+    tokio::select! {
+        () = server.left() => {}
+        () = tokio::time::sleep(timeout) => {
+            tracing::warn!(timeout_ms = timeout.as_millis() as u64, "jobs have not left in time");
+        }
+        again = interrupted() => tracing::info!(signal = again?, "a second signal: jobs are not waited for"),
+        reason = server.ended() => tracing::info!(reason, "the TaskManager has ended"),
+    }
+    Ok(())
 }
 
 fn options(args: &ProcessArgs, extensions: Extensions) -> anyhow::Result<ServerOptions> {

@@ -104,6 +104,22 @@ impl Client {
         self.runtime.run(call).await
     }
 
+    /// Lets nothing new onto a TaskManager; jobs leave it with a checkpoint and one restart. `remaining`: when it
+    /// will be ended, if that is known.
+    ///
+    /// # Errors
+    /// There is no such TaskManager, or `cluster.taskmanager.graceful-decommission.enabled` is off.
+    pub async fn decommission(&self, resource_id: &str, remaining: Option<std::time::Duration>) -> Result<()> {
+        let mut service = self.service.clone();
+        let remaining_ms = remaining.map_or(0, |r| u64::try_from(r.as_millis()).unwrap_or(u64::MAX).max(1));
+        let request = v1::DecommissionTaskManagerRequest { resource_id: resource_id.to_owned(), remaining_ms };
+        let call = async move {
+            service.decommission_task_manager(request).await?;
+            Ok(())
+        };
+        self.runtime.run(call).await
+    }
+
     /// Slots and TaskManagers.
     pub async fn overview(&self) -> Result<v1::ClusterOverviewResponse> {
         let mut service = self.service.clone();

@@ -77,6 +77,17 @@ impl TaskManagerServer {
         self.task_manager.ended().await
     }
 
+    /// It is to go: the JobManager moves its tasks to others. Says how long that may take; `None`: it is to
+    /// go at once (`cluster.taskmanager.graceful-decommission.enabled`).
+    pub fn decommission(&self, source: &str) -> Option<std::time::Duration> {
+        self.task_manager.decommission(source)
+    }
+
+    /// Waits until nothing is left on it after [`TaskManagerServer::decommission`].
+    pub async fn left(&self) {
+        self.task_manager.left().await;
+    }
+
     /// Cancels its tasks and frees ports, threads and files.
     pub async fn stop(self) {
         self.task_manager.stop().await;

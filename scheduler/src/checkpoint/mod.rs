@@ -107,6 +107,8 @@ pub struct TriggerRequest {
     pub timestamp_ms: i64,
     /// Set for a savepoint.
     pub savepoint: Option<SavepointRequest>,
+    /// Asked for by [`CheckpointCoordinator::demand`].
+    pub demanded: bool,
 }
 
 /// Figures about a job's checkpoints.
@@ -171,6 +173,8 @@ pub struct CheckpointCoordinator {
     next_id: u64,
     /// All tasks run and none is known to have failed.
     running: bool,
+    /// A checkpoint is wanted at once.
+    demanded: bool,
     next_trigger_ms: Option<i64>,
     /// A failed last checkpoint is tried again, not before this time.
     last_retry_ms: i64,
@@ -222,6 +226,7 @@ impl CheckpointCoordinator {
             next_ticket: 1,
             next_id: 1,
             running: false,
+            demanded: false,
             next_trigger_ms: None,
             last_retry_ms: 0,
             last_completion_ms: i64::MIN / 2,
@@ -348,6 +353,7 @@ impl CheckpointCoordinator {
     /// Some task does not run (any more): aborts what is under way.
     pub fn suspend(&mut self, reason: &str) {
         self.running = false;
+        self.demanded = false;
         self.all_sources_ended = false;
         self.last_completed = false;
         if self.bug == Some(Bug::StaleAcknowledgement) {
@@ -407,6 +413,15 @@ impl CheckpointCoordinator {
         self.tick(now);
     }
 
+    /// A checkpoint is wanted as soon as none is under way: the next one to begin, whatever pause is set.
+    /// Asking again changes nothing. When it fails it does not count for what is tolerated.
+    pub fn demand(&mut self, now: i64) {
+        if self.enabled() && self.running && !self.demanded {
+            self.demanded = true;
+            self.tick(now);
+        }
+    }
+
     /// A savepoint with which the job stops is wanted or under way.
     fn is_stopping(&self) -> bool {
         let pending = self.pending.as_ref().and_then(|pending| pending.savepoint.as_ref());
@@ -441,6 +456,9 @@ impl CheckpointCoordinator {
         if !self.savepoints.is_empty() {
             return Some(i64::MIN);
         }
+        if self.demanded {
+            return Some(self.last_retry_ms);
+        }
         // Periodic ones go on behind it: a restored task may not have come to its end in it.
         let last_due = self.all_sources_ended && !self.last_completed && self.settings.after_tasks_finish;
         if last_due && self.enabled() {
@@ -460,17 +478,18 @@ impl CheckpointCoordinator {
         let id = self.next_id;
         self.next_id += 1;
         let savepoint = self.savepoints.pop_front();
+        let demanded = savepoint.is_none() && std::mem::take(&mut self.demanded);
         if savepoint.is_none()
             && let Some(interval) = self.settings.interval_ms
         {
             let interval = interval as i64;
-            let planned = self.next_trigger_ms.unwrap_or(now);
+            let planned = if demanded { now } else { self.next_trigger_ms.unwrap_or(now) };
             let delayed = self.last_completion_ms.saturating_add(self.settings.min_pause_ms as i64) > planned;
             // A min pause that delays the trigger shifts the phase; a slow checkpoint does not.
             let next = if delayed { now } else { planned } + interval;
             self.next_trigger_ms = Some(next.max(now));
         }
-        self.actions.push(CheckpointAction::Trigger(TriggerRequest { id, timestamp_ms: now, savepoint }));
+        self.actions.push(CheckpointAction::Trigger(TriggerRequest { id, timestamp_ms: now, savepoint, demanded }));
     }
 
     /// Starts the checkpoint asked for by [`CheckpointAction::Trigger`].
@@ -480,7 +499,9 @@ impl CheckpointCoordinator {
         if let Some(savepoint) = &trigger.savepoint {
             self.files.savepoint_begins(&savepoint.folder);
         }
-        self.pending = Some(PendingCheckpoint::new(trigger.id, plan, trigger.savepoint, last, times));
+        let mut pending = PendingCheckpoint::new(trigger.id, plan, trigger.savepoint, last, times);
+        pending.demanded = trigger.demanded;
+        self.pending = Some(pending);
         self.write_metadata_if_complete();
     }
 
@@ -561,7 +582,7 @@ impl CheckpointCoordinator {
             self.delete_folder(savepoint.folder.clone());
             let message = format!("the savepoint failed: {reason}");
             self.answer_savepoint(savepoint, Err(SchedulerError::Precondition(message)));
-        } else if counted {
+        } else if counted && !pending.demanded {
             self.failures_in_row += 1;
             if self.failures_in_row > self.settings.tolerable_failures {
                 let id = pending.id;

@@ -101,6 +101,8 @@ pub struct PendingCheckpoint {
     pub savepoint: Option<SavepointRequest>,
     /// All sources had ended when it was triggered.
     pub last: bool,
+    /// It was asked for, and may fail without consequences.
+    pub demanded: bool,
     /// Where it is.
     pub phase: CheckpointPhase,
     /// How often its metadata was written in vain.
@@ -125,6 +127,7 @@ impl PendingCheckpoint {
             deadline_ms: times_ms.1,
             savepoint,
             last,
+            demanded: false,
             phase: CheckpointPhase::Acknowledging,
             failed_writes: 0,
             plan,

@@ -41,10 +41,12 @@ impl JobMaster {
             CheckpointAction::Trigger(trigger) => self.trigger(trigger),
             CheckpointAction::Completed { id } => {
                 self.on_checkpoint_completed(id, now);
+                self.leaving.completed(id, now);
                 self.scaling_triggered(pool, now);
             }
             CheckpointAction::Aborted { id } => {
                 self.pending_local_state.clear();
+                self.leaving_checkpoint_failed(id);
                 let aborted = internal::CheckpointAborted { job_id: self.id.as_str().into(), checkpoint_id: id };
                 self.send_to_all(ToTask::CheckpointAborted(aborted));
                 self.scaling_checkpoint_failed(pool, now);
@@ -98,6 +100,9 @@ impl JobMaster {
 
     /// Coordinators first, then barriers, in one call: see [`super::hosted`].
     fn trigger(&mut self, trigger: TriggerRequest) {
+        if trigger.demanded {
+            self.leaving.triggered(trigger.id, trigger.timestamp_ms);
+        }
         let awaited: BTreeSet<usize> = (0..self.executions.len())
             .filter(|&task| self.executions[task].state != ExecutionState::Finished)
             .collect();

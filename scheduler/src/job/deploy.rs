@@ -47,11 +47,13 @@ impl JobMaster {
         if self.global_restart && !self.restart_coordinators(pool, now) {
             return;
         }
+        self.leave_with_restarting(pool, now);
         let waited = |(region, time): (&usize, &i64)| (*time == i64::MIN).then_some(*region);
         let ready: Vec<usize> = self.restarting.iter().filter_map(waited).collect();
         let mut waiting = false;
         for region in ready {
-            if self.topology.regions[region].iter().any(|&task| self.executions[task].state.is_live()) {
+            let live = self.topology.regions[region].iter().any(|&task| self.executions[task].state.is_live());
+            if live || self.has_left_slot(region, pool) {
                 continue;
             }
             if !self.attempts_left(region) {
@@ -128,7 +130,7 @@ impl JobMaster {
             return;
         }
         let needed = self.slots_needed();
-        let have = self.slots.len() + pool.free();
+        let have = self.slots_available(pool);
         let message = format!(
             "not enough slots: need {needed}, have {have}; start more TaskManagers, \
              raise taskmanager.numberOfTaskSlots or lower the parallelism"

@@ -18,6 +18,8 @@ enum Scope {
     Task(usize),
     /// The regions of the tasks on a lost TaskManager.
     TaskManager(Vec<usize>),
+    /// The same of one that was to go, with a checkpoint to go on from.
+    Decommissioned(Vec<usize>),
     /// Everything, coordinators too.
     Global,
 }
@@ -57,7 +59,14 @@ impl JobMaster {
     }
 
     /// A connection has ended: its slots are gone and so are the tasks on it.
-    pub(super) fn on_taskmanager_lost(&mut self, session: SessionId, resource_id: &str, reason: &str, now: i64) {
+    pub(super) fn on_taskmanager_lost(
+        &mut self,
+        session: SessionId,
+        resource_id: &str,
+        reason: &str,
+        announced: bool,
+        now: i64,
+    ) {
         self.slots.retain(|_, slot| slot.session != session);
         self.local_state.retain(|copy| copy.session != session);
         self.reconciliation.lost(session);
@@ -72,16 +81,27 @@ impl JobMaster {
         if lost.is_empty() {
             return;
         }
+        self.counters.died_before_drained += u64::from(announced);
+        let planned = announced && self.checkpoints.latest().is_some();
+        let message = match announced {
+            true => format!("TaskManager {resource_id} was decommissioned and is gone before the job had left it: {reason}"),
+            false => format!("TaskManager {resource_id} is lost: {reason}"),
+        };
         let record = v1::FailureRecord {
             time_ms: now,
-            message: format!("TaskManager {resource_id} is lost: {reason}"),
+            message,
             task: self.topology.task_name(lost[0]),
             taskmanager: resource_id.to_owned(),
             concurrent: Vec::new(),
         };
         // Its neighbours often notice first; what they report is a consequence.
         self.root_cause.clone_from(&record.message);
-        self.fail(Scope::TaskManager(lost), record, now);
+        let scope = if planned { Scope::Decommissioned(lost) } else { Scope::TaskManager(lost) };
+        self.fail(scope, record, now);
+        if planned && self.state == JobState::Restarting {
+            let taskmanagers = vec![resource_id.to_owned()];
+            self.history.decommission(v1::Decommission { taskmanagers, ..Default::default() });
+        }
     }
 
     fn fail(&mut self, scope: Scope, record: v1::FailureRecord, now: i64) {
@@ -93,7 +113,9 @@ impl JobMaster {
             return;
         }
         // A lost TaskManager explains what its neighbours have reported before.
-        let explains = matches!(scope, Scope::TaskManager(_));
+        let explains = matches!(scope, Scope::TaskManager(_) | Scope::Decommissioned(_));
+        // It was announced, and so is nothing that a restart strategy should count.
+        let planned = matches!(scope, Scope::Decommissioned(_));
         if !self.may_restart() {
             self.history.concurrent(record, explains);
             return;
@@ -114,7 +136,10 @@ impl JobMaster {
             return;
         }
         self.root_cause.clone_from(&message);
-        let decision = self.restart.on_failure(now, &mut self.rng);
+        let decision = match planned {
+            true => RestartDecision::At { not_before_ms: i64::MIN, merged: false },
+            false => self.restart.on_failure(now, &mut self.rng),
+        };
         match decision {
             RestartDecision::At { merged: true, .. } => self.history.concurrent(record, explains),
             _ => self.history.root(record),
@@ -141,7 +166,7 @@ impl JobMaster {
     fn touched_regions(&self, scope: Scope) -> BTreeSet<usize> {
         let tasks = match scope {
             Scope::Task(task) if !self.settings.full_failover => vec![task],
-            Scope::TaskManager(tasks) if !self.settings.full_failover => tasks,
+            Scope::TaskManager(tasks) | Scope::Decommissioned(tasks) if !self.settings.full_failover => tasks,
             _ => return (0..self.topology.regions.len()).collect(),
         };
         tasks.into_iter().map(|task| self.topology.tasks[task].region).collect()

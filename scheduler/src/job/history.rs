@@ -121,6 +121,18 @@ impl History {
         }
     }
 
+    /// The restart under way leaves TaskManagers that are to go.
+    pub fn decommission(&mut self, left: v1::Decommission) {
+        let Some(report) = self.restarts.back_mut().filter(|_| self.restarting) else { return };
+        match &mut report.decommission {
+            Some(known) => {
+                let new = left.taskmanagers.into_iter().filter(|name| !known.taskmanagers.contains(name));
+                known.taskmanagers.extend(new.collect::<Vec<_>>());
+            }
+            none => *none = Some(left),
+        }
+    }
+
     /// What the restart under way restores.
     pub fn restores(&mut self, checkpoint: u64) {
         if let Some(report) = self.restarts.back_mut().filter(|_| self.restarting) {

@@ -16,6 +16,8 @@
 //! | `rescale` | other parallelism than now |
 //! | `requirements` | bounds of the parallelism, and the share of slots |
 //! | [`adaptive`] | when a running job changes its parallelism |
+//! | `leaving` | when a running job leaves TaskManagers that are to go |
+//! | `decommission` | how it does |
 //! | `checkpoints` | carrying out what the checkpoint coordinator wants |
 //! | [`savepoint`] | whose state is whose |
 //! | `stop` | stop-with-savepoint |
@@ -28,10 +30,12 @@ pub mod adaptive;
 pub mod adoption;
 mod checkpoints;
 pub mod collect;
+mod decommission;
 mod deploy;
 mod failover;
 mod history;
 pub mod hosted;
+mod leaving;
 pub mod reader;
 mod requirements;
 mod rescale;
@@ -66,6 +70,7 @@ use adaptive::Scaling;
 use collect::CollectBuffer;
 use history::{History, RestartPhase};
 use hosted::HostedCoordinators;
+use leaving::Leaving;
 use reader::ReaderWatch;
 use requirements::Requirements;
 use state::{ExecutionState, JobState};
@@ -114,9 +119,12 @@ pub enum JobEvent {
         resource_id: String,
         /// How it was noticed.
         reason: String,
+        /// It was to go.
+        announced: bool,
     },
-    /// There are more free slots than before, or other requirements ([`JobMaster::require`]).
-    SlotsAdded,
+    /// There are more free slots than before, slots that are to be left, or other requirements
+    /// ([`JobMaster::require`]).
+    SlotsChanged,
     /// A TaskManager has registered that runs tasks of the job since an earlier leader.
     Attempts {
         /// Its connection.
@@ -278,6 +286,12 @@ pub struct Counters {
     pub rescales: u64,
     /// Those of a running job.
     pub rescales_while_running: u64,
+    /// Restarts that leave TaskManagers which are to go.
+    pub decommissions: u64,
+    /// Those that leave several.
+    pub decommissions_together: u64,
+    /// Losses of TaskManagers that were to go, with tasks on them.
+    pub died_before_drained: u64,
     /// All tasks were taken over from an earlier leader.
     pub adopted: u64,
     /// Some regions were, others restarted.
@@ -324,6 +338,9 @@ pub struct JobMaster {
     scaling: Option<Scaling>,
     /// All tasks run again: perhaps the parallelism can change.
     look_for_scaling: bool,
+    leaving: Leaving,
+    /// The restart under way leaves TaskManagers that are to go.
+    leaves: bool,
     settings: JobSettings,
     state: JobState,
     executions: Vec<Execution>,
@@ -415,6 +432,8 @@ impl JobMaster {
             running_since_ms: 0,
             scaling: None,
             look_for_scaling: false,
+            leaving: Leaving::new(settings.leaving_window_ms),
+            leaves: false,
             history: History::new(settings.failure_history),
             settings,
             checkpoint_directory,
@@ -465,14 +484,14 @@ impl JobMaster {
             JobEvent::Savepoint(wish) if wish.stop == StopMode::None => self.checkpoints.savepoint(wish, now),
             JobEvent::Savepoint(wish) => self.stop(wish, now),
             JobEvent::Task { session, message } => self.on_task_message(session, message, now),
-            JobEvent::TaskManagerLost { session, resource_id, reason } => {
-                self.on_taskmanager_lost(session, &resource_id, &reason, now);
+            JobEvent::TaskManagerLost { session, resource_id, reason, announced } => {
+                self.on_taskmanager_lost(session, &resource_id, &reason, announced, now);
             }
             JobEvent::Attempts { session, attempts } => self.on_attempts(session, attempts, pool),
             JobEvent::Suspend => return self.suspend(now),
             JobEvent::ResultStored => {}
             JobEvent::AttemptsReserved { below } => self.attempts_reserved(below),
-            JobEvent::SlotsAdded => self.scaling_changed(pool, now),
+            JobEvent::SlotsChanged => self.scaling_changed(pool, now),
             JobEvent::Storage { ticket, reply } => self.checkpoints.on_reply(ticket, reply, now),
             JobEvent::Discovered { operator_uid, incarnation, splits } => {
                 let wanted = self.coordinators.discovered(&operator_uid, incarnation, splits, now);
@@ -529,7 +548,8 @@ impl JobMaster {
         let scaling = self.scaling.as_ref().filter(|_| self.state == JobState::Running).and_then(Scaling::deadline);
         let reconciled = self.reconciliation.until_ms.filter(|_| self.state == JobState::Reconciling);
         let others = [self.checkpoints.deadline(), self.coordinators.deadline(), self.reader.deadline()];
-        [restart, slots, scaling, reconciled].into_iter().chain(others).flatten().min()
+        let leaving = self.leaving.deadline().filter(|_| self.state == JobState::Running);
+        [restart, slots, scaling, reconciled, leaving].into_iter().chain(others).flatten().min()
     }
 
     /// Does everything that has become possible.
@@ -550,7 +570,14 @@ impl JobMaster {
                 {
                     self.end(JobState::Finished, pool, now);
                 }
-                JobState::Running if std::mem::take(&mut self.look_for_scaling) => self.scaling_changed(pool, now),
+                JobState::Running => {
+                    if std::mem::take(&mut self.look_for_scaling) {
+                        self.scaling_changed(pool, now);
+                    }
+                    if self.state == JobState::Running {
+                        self.leave_if_due(pool, now);
+                    }
+                }
                 JobState::Canceling if !self.any_live() => self.end(JobState::Canceled, pool, now),
                 JobState::Failing if !self.any_live() => self.end(JobState::Failed, pool, now),
                 _ => {}
@@ -567,6 +594,7 @@ impl JobMaster {
             return;
         }
         self.transition(JobState::Running, now);
+        self.leaves = false;
         self.running_since_ms = now;
         self.history.reached(RestartPhase::Running, now);
         self.begin_scaling(now);

@@ -19,7 +19,7 @@ use crate::slots::SlotPool;
 
 impl JobMaster {
     /// The plan that the slots of now allow, if it is another one than runs.
-    fn better_plan(&self, pool: &SlotPool) -> Option<JobPlan> {
+    pub(super) fn better_plan(&self, pool: &SlotPool) -> Option<JobPlan> {
         let partly_finished = self.checkpoints.latest().is_some_and(|latest| {
             latest.metadata.vertices.iter().flat_map(|v| &v.subtasks).any(|subtask| subtask.finished)
         });
@@ -28,7 +28,7 @@ impl JobMaster {
         if partly_finished || given_out {
             return None;
         }
-        let available = self.slots.len() + pool.free();
+        let available = self.slots_available(pool);
         let shares = self.requirements.share_slots(available as u32)?;
         let plan = self.requirements.limited(&shares);
         if !self.settings.adaptive && widths(&plan) != widths(&self.requirements.plan) {
@@ -39,7 +39,8 @@ impl JobMaster {
 
     /// What a running job could change to now.
     fn possible(&self, pool: &SlotPool) -> Possible {
-        if self.state != JobState::Running || self.checkpoints.in_doubt() {
+        // Of a job that is to leave TaskManagers, the rescale goes with that.
+        if self.state != JobState::Running || self.checkpoints.in_doubt() || self.has_to_leave(pool) {
             return Possible::default();
         }
         match self.better_plan(pool) {
@@ -143,7 +144,7 @@ impl JobMaster {
         Ok(self.requirements.to_request(&request.job_id))
     }
 
-    fn begin_rescaling(&mut self, cause: &str, plan: JobPlan, now: i64) {
+    pub(super) fn begin_rescaling(&mut self, cause: &str, plan: JobPlan, now: i64) {
         self.rescaling = Some(plan);
         self.global_restart = true;
         self.restarts += 1;

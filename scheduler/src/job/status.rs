@@ -51,14 +51,15 @@ impl JobMaster {
 
     /// Names of some of these tasks, enough to see where to look.
     fn names(&self, tasks: impl Iterator<Item = usize>) -> Vec<String> {
-        tasks.take(NAMED_TASKS).map(|task| self.topology.task_name(task)).collect()
+        let known = tasks.filter(|&task| task < self.executions.len());
+        known.take(NAMED_TASKS).map(|task| self.topology.task_name(task)).collect()
     }
 
     /// The slots that are missing; empty when none are.
     fn waiting_for(&self) -> String {
         let waits = matches!(self.state, JobState::WaitingForResources | JobState::Restarting);
         if !waits || self.slots_missing_since_ms.is_none() {
-            return String::new();
+            return self.waits_to_leave();
         }
         let SlotsSeen { free, total } = self.slots_seen;
         let (held, needed) = (self.slots.len(), self.slots_needed());

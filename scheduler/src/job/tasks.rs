@@ -46,7 +46,7 @@ impl JobMaster {
             }
             FromTask::Collected(collected) => self.on_collected(session, collected, now),
             FromTask::Reports(reports) => self.on_reports(session, reports, now),
-            FromTask::Register(_) | FromTask::Heartbeat(_) => {}
+            FromTask::Register(_) | FromTask::Heartbeat(_) | FromTask::Decommission(_) => {}
         }
     }
 

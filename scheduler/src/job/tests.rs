@@ -199,6 +199,7 @@ impl Bench {
             session: SessionId(session),
             resource_id: lost.resource_id,
             reason: "killed".into(),
+            announced: lost.notice.is_some(),
         });
     }
 }
@@ -333,7 +334,7 @@ fn a_lost_taskmanager_counts_once_and_its_region_waits_for_a_slot() {
     let mut back = taskmanager("tm1", 1);
     back.local_state.push(internal::LocalState { checkpoint_id: id, ..Default::default() });
     bench.pool.register(SessionId(7), back);
-    bench.event(JobEvent::SlotsAdded);
+    bench.event(JobEvent::SlotsChanged);
     assert_eq!(bench.deployments().len(), 2);
     let status = bench.job.status();
     assert_eq!(status.restarts, 1);
@@ -651,7 +652,7 @@ fn an_adaptive_job_takes_the_slots_that_there_are_and_more_when_they_come() {
     assert!(deployments.iter().all(|d| d.restore_checkpoint_id == id && d.attempt.as_ref().unwrap().attempt == 1));
     bench.all_run();
     bench.pool.register(SessionId(9), taskmanager("new", 1));
-    bench.event(JobEvent::SlotsAdded);
+    bench.event(JobEvent::SlotsChanged);
     bench.at(bench.now + 31_000);
     let next = bench.job.checkpoints.pending_id().unwrap();
     for task in bench.all_tasks() {
@@ -689,7 +690,7 @@ fn failures_of_one_restart_are_one_entry_of_the_history_with_the_lost_taskmanage
     }
     bench.at(bench.now + 5_000);
     bench.pool.register(SessionId(7), taskmanager("tm2", 2));
-    bench.event(JobEvent::SlotsAdded);
+    bench.event(JobEvent::SlotsChanged);
     bench.all_run();
     let [report] = &bench.job.details().restarts[..] else { panic!("one restart") };
     assert_eq!((report.regions, report.rescale, report.checkpoint_id > 0), (1, false, true));
@@ -711,11 +712,11 @@ fn changed_requirements_rescale_after_the_next_checkpoint_when_the_slots_are_the
     bench.all_run();
     bench.checkpoint();
     bench.job.require(&requirements(3)).unwrap();
-    bench.event(JobEvent::SlotsAdded);
+    bench.event(JobEvent::SlotsChanged);
     bench.checkpoint();
     assert_eq!(bench.job.state(), JobState::Running, "a slot is missing");
     bench.pool.register(SessionId(5), taskmanager("new", 1));
-    bench.event(JobEvent::SlotsAdded);
+    bench.event(JobEvent::SlotsChanged);
     assert_eq!(bench.job.state(), JobState::Running);
     let id = bench.checkpoint_and_rescale();
     let deployments = bench.deployments();
@@ -725,7 +726,7 @@ fn changed_requirements_rescale_after_the_next_checkpoint_when_the_slots_are_the
     let bounds: Vec<_> = bench.job.details().vertices.iter().map(|v| (v.lower_bound, v.upper_bound)).collect();
     assert_eq!(bounds, [(1, 3), (1, 3)]);
     bench.job.require(&requirements(1)).unwrap();
-    bench.event(JobEvent::SlotsAdded);
+    bench.event(JobEvent::SlotsChanged);
     bench.checkpoint_and_rescale();
     assert_eq!(bench.deployments().len(), 2);
     bench.all_run();
@@ -741,7 +742,7 @@ fn a_savepoint_that_waits_for_the_checkpoint_which_a_rescale_waits_for_is_refuse
     let mut bench = Bench::new(exchange(), &pairs, &[3]);
     bench.all_run();
     bench.job.require(&requirements(3)).unwrap();
-    bench.event(JobEvent::SlotsAdded);
+    bench.event(JobEvent::SlotsChanged);
     bench.at(bench.now + 20_000);
     let id = bench.job.checkpoints.pending_id().unwrap();
     bench.event(savepoint(1, Some("memory://s"), StopMode::None));
@@ -823,10 +824,10 @@ fn least_bounds_are_waited_for() {
     let bounds = |id: &str| v1::VertexRequirements { vertex_id: id.into(), lower_bound: 2, upper_bound: 2 };
     let request = v1::RescaleJobRequest { vertices: vec![bounds("s"), bounds("k")], ..Default::default() };
     bench.job.require(&request).unwrap();
-    bench.event(JobEvent::SlotsAdded);
+    bench.event(JobEvent::SlotsChanged);
     bench.at(60_000);
     assert_eq!(bench.job.state(), JobState::WaitingForResources);
     bench.pool.register(SessionId(5), taskmanager("new", 1));
-    bench.event(JobEvent::SlotsAdded);
+    bench.event(JobEvent::SlotsChanged);
     assert_eq!(bench.deployments().len(), 4);
 }

@@ -4,6 +4,7 @@
 //! The shell gives it what happens ([`Event`]), carries out what it returns ([`Action`]), and calls
 //! it with [`Event::Tick`] when [`Master::deadline`] has come.
 
+mod decommission;
 mod ha;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -161,6 +162,7 @@ impl Master {
             Event::Job { job, event } => self.job(&job, *event, now),
             Event::Ha { ticket, reply } => self.on_ha_reply(ticket, reply, now),
         }
+        self.tell_drained();
         std::mem::take(&mut self.actions)
     }
 
@@ -187,7 +189,7 @@ impl Master {
             // Where there is a registry, the next leader is to know them.
             self.change(Change::Required { job: id.as_str().to_owned(), requirements }, now);
         }
-        self.job(&id, JobEvent::SlotsAdded, now);
+        self.job(&id, JobEvent::SlotsChanged, now);
         Ok(std::mem::take(&mut self.actions))
     }
 
@@ -205,7 +207,7 @@ impl Master {
         }
         self.clean_if_closed(id, now);
         if self.pool.free() > free {
-            self.tell_all(|| JobEvent::SlotsAdded, Some(id), now);
+            self.tell_all(|| JobEvent::SlotsChanged, Some(id), now);
         }
     }
 
@@ -299,6 +301,7 @@ impl Master {
         match message {
             FromTask::Heartbeat(_) | FromTask::Register(_) => {}
             FromTask::Reports(reports) => self.distribute_reports(session, reports, now),
+            FromTask::Decommission(notice) => self.on_notice(session, &notice, now),
             message => self.forward(session, message, now),
         }
     }
@@ -311,7 +314,7 @@ impl Master {
             FromTask::Coordinator(m) => &m.attempt,
             FromTask::EndOfData(m) => &m.attempt,
             FromTask::Collected(m) => &m.attempt,
-            FromTask::Register(_) | FromTask::Heartbeat(_) | FromTask::Reports(_) => return,
+            FromTask::Register(_) | FromTask::Heartbeat(_) | FromTask::Reports(_) | FromTask::Decommission(_) => return,
         };
         let id = attempt.as_ref().and_then(|attempt| JobId::parse(&attempt.job_id).ok());
         match id.filter(|id| self.jobs.contains_key(id)) {
@@ -356,9 +359,12 @@ impl Master {
                 heartbeat_timeout_ms: self.settings.heartbeat_timeout_ms,
             }),
         );
+        if let Some(notice) = &register.decommission {
+            self.on_notice(session, notice, now);
+        }
         self.drop_state_of_ended_jobs(session, register);
         self.distribute_attempts(session, register, now);
-        self.tell_all(|| JobEvent::SlotsAdded, None, now);
+        self.tell_all(|| JobEvent::SlotsChanged, None, now);
     }
 
     /// A TaskManager that was away when a job ended still has its state on disk.
@@ -378,9 +384,11 @@ impl Master {
     fn lose(&mut self, session: SessionId, reason: &str, now: i64) {
         self.sessions.remove(&session);
         let Some(taskmanager) = self.pool.remove(session) else { return };
-        let resource_id = taskmanager.resource_id;
+        let (resource_id, announced) = (taskmanager.resource_id, taskmanager.notice.is_some());
         // Without a job that may need it, this is how an orderly shutdown looks.
-        if self.jobs.values().any(|job| !job.state().is_terminal()) {
+        if taskmanager.drained {
+            tracing::info!(resource_id, reason, "a decommissioned TaskManager has gone");
+        } else if self.jobs.values().any(|job| !job.state().is_terminal()) {
             tracing::warn!(resource_id, reason, "TaskManager lost");
             self.lost.push_back(v1::LostTaskManager {
                 resource_id: resource_id.clone(),
@@ -394,8 +402,12 @@ impl Master {
         } else {
             tracing::info!(resource_id, reason, "TaskManager gone");
         }
-        let lost =
-            || JobEvent::TaskManagerLost { session, resource_id: resource_id.clone(), reason: reason.to_owned() };
+        let lost = || JobEvent::TaskManagerLost {
+            session,
+            resource_id: resource_id.clone(),
+            reason: reason.to_owned(),
+            announced,
+        };
         self.tell_all(lost, None, now);
     }
 
@@ -444,6 +456,10 @@ impl Master {
             pid: t.pid,
             metrics_address: t.metrics_address.clone(),
             last_heard_time_ms: self.sessions.get(&session).map_or(0, |s| s.last_heard_ms),
+            state: t.state().to_owned(),
+            notice_source: t.notice.as_ref().map_or(String::new(), |notice| notice.source.clone()),
+            notice_time_ms: t.notice.as_ref().map_or(0, |notice| notice.since_ms),
+            notice_deadline_ms: t.notice.as_ref().and_then(|notice| notice.deadline_ms).unwrap_or(0),
         };
         v1::ClusterOverviewResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),

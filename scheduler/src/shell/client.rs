@@ -144,6 +144,14 @@ impl Client {
         self.ask(move |driver| driver.rescale(&request)).await?
     }
 
+    /// Lets nothing new onto a TaskManager, and jobs move away from it.
+    ///
+    /// # Errors
+    /// There is no such TaskManager, or it is switched off.
+    pub async fn decommission(&self, request: v1::DecommissionTaskManagerRequest) -> Result<()> {
+        self.ask(move |driver| driver.decommission(&request)).await?
+    }
+
     /// Takes a savepoint and returns its URI. An empty `target`: the configured folder.
     ///
     /// # Errors

@@ -443,6 +443,13 @@ impl Driver {
         Ok(())
     }
 
+    pub(super) fn decommission(&mut self, request: &v1::DecommissionTaskManagerRequest) -> Result<()> {
+        let actions = self.master.decommission(request, self.clock.now_ms())?;
+        self.carry_out(actions);
+        self.publish_cluster_metrics();
+        Ok(())
+    }
+
     /// Asks a job for a savepoint, perhaps to stop with it.
     pub(super) fn savepoint(
         &mut self,

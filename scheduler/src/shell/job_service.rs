@@ -103,6 +103,14 @@ impl JobService for JobServiceImpl {
         Ok(Response::new(Box::pin(stream)))
     }
 
+    async fn decommission_task_manager(
+        &self,
+        request: Request<v1::DecommissionTaskManagerRequest>,
+    ) -> Result<Response<v1::DecommissionTaskManagerResponse>, Status> {
+        self.client.decommission(request.into_inner()).await?;
+        Ok(Response::new(v1::DecommissionTaskManagerResponse {}))
+    }
+
     async fn cluster_overview(
         &self,
         _: Request<v1::ClusterOverviewRequest>,

@@ -31,6 +31,18 @@ pub struct Report {
     pub rescaled: bool,
     /// Of a running job.
     pub rescaled_running: bool,
+    /// Notices of processes that are to go.
+    pub notices: u64,
+    /// Those on which nothing was left before they went.
+    pub drained: u64,
+    /// A notice was told to a later leader.
+    pub noticed_again: bool,
+    /// Restarts that left processes which were to go.
+    pub decommissions: u64,
+    /// Those that left several at once.
+    pub decommissions_together: u64,
+    /// Processes that were to go have died with tasks.
+    pub died_before_drained: u64,
     /// The job was stopped with a savepoint.
     pub stopped: bool,
     /// A JobManager that led has died.
@@ -67,6 +79,9 @@ impl Report {
         self.restarts += u64::from(job.status().restarts);
         self.rescaled |= counters.rescales > 0;
         self.rescaled_running |= counters.rescales_while_running > 0;
+        self.decommissions += counters.decommissions;
+        self.decommissions_together += counters.decommissions_together;
+        self.died_before_drained += counters.died_before_drained;
         self.adopted |= counters.adopted > 0;
         self.adopted_in_part |= counters.adopted_in_part > 0;
         add(&mut self.job, &counters.job);
@@ -85,6 +100,12 @@ pub struct Coverage {
     region_only: u64,
     rescaled: u64,
     rescaled_running: u64,
+    noticed: u64,
+    drained: u64,
+    noticed_again: u64,
+    decommissioned: u64,
+    decommissioned_together: u64,
+    died_before_drained: u64,
     stopped: u64,
     leader_crashes: u64,
     crashed_in_checkpoint: u64,
@@ -114,6 +135,12 @@ impl Coverage {
         self.region_only += u64::from(report.region_only);
         self.rescaled += u64::from(report.rescaled);
         self.rescaled_running += u64::from(report.rescaled_running);
+        self.noticed += u64::from(report.notices > 0);
+        self.drained += u64::from(report.drained > 0);
+        self.noticed_again += u64::from(report.noticed_again);
+        self.decommissioned += u64::from(report.decommissions > 0);
+        self.decommissioned_together += u64::from(report.decommissions_together > 0);
+        self.died_before_drained += u64::from(report.died_before_drained > 0);
         self.stopped += u64::from(report.stopped);
         self.leader_crashes += report.leader_crashes;
         self.crashed_in_checkpoint += u64::from(report.crashed_in_checkpoint);
@@ -141,6 +168,10 @@ impl Coverage {
             }
         };
         share("restart a region while others run", self.region_only, 10);
+        share("give a TaskManager notice", self.noticed, 20);
+        share("drain a TaskManager that is to go", self.drained, 10);
+        share("leave a TaskManager that is to go", self.decommissioned, 5);
+        share("lose a TaskManager that is to go before that", self.died_before_drained, 1);
         if mix == Mix::Failures {
             share("restore from a checkpoint after a failure", self.restored, 60);
             share("refuse a message of a stale attempt", self.refused_stale, 20);
@@ -159,6 +190,10 @@ impl Coverage {
         share("have two JobManagers lead at the same time", self.two_leaders, 3);
         share("refuse a write of a deposed leader", self.fenced, 1);
         share("stop with a savepoint", self.stopped, 3);
+        share("tell a later leader that a TaskManager is to go", self.noticed_again, 1);
+        if self.decommissioned_together < LEAST_TRANSITIONS {
+            missing.push(format!("only {} seeds leave several TaskManagers at once", self.decommissioned_together));
+        }
         missing.extend(rare("job", JobState::TRANSITIONS, &self.job));
         missing.extend(rare("execution", ExecutionState::TRANSITIONS, &self.executions));
         missing.extend(rare("checkpoint", CheckpointPhase::TRANSITIONS, &self.phases));
@@ -194,6 +229,12 @@ impl fmt::Display for Coverage {
         writeln!(f, "restarted a region while others ran on: {} %", percent(self.region_only))?;
         writeln!(f, "changed the parallelism: {} %", percent(self.rescaled))?;
         writeln!(f, "changed the parallelism of a running job: {} %", percent(self.rescaled_running))?;
+        writeln!(f, "gave a TaskManager notice: {} %", percent(self.noticed))?;
+        writeln!(f, "drained a TaskManager that was to go: {} %", percent(self.drained))?;
+        writeln!(f, "left a TaskManager that was to go: {} %", percent(self.decommissioned))?;
+        writeln!(f, "left several at once: {} seeds", self.decommissioned_together)?;
+        writeln!(f, "lost one before it was left: {} %", percent(self.died_before_drained))?;
+        writeln!(f, "told a later leader of a notice: {} %", percent(self.noticed_again))?;
         writeln!(f, "stopped with a savepoint: {} %", percent(self.stopped))?;
         writeln!(f, "lost the JobManager during a checkpoint: {} %", percent(self.crashed_in_checkpoint))?;
         writeln!(f, "took all tasks over from an earlier leader: {} %", percent(self.adopted))?;

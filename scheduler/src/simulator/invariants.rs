@@ -18,11 +18,13 @@
 //! 9. A leader writes neither HEAD nor the registry once a newer one has; epochs never fall.
 //! 10. A job whose submission was answered is in the registry; a job whose result is there is not
 //!     deployed again, and its result stays.
+//! 11. Nothing is deployed onto a TaskManager that is to go, and none that is said to be drained has tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use hurtig_graph::ids::JobId;
+use hurtig_proto::internal::v1 as internal;
 use hurtig_proto::v1;
 
 use super::enumerator;
@@ -72,6 +74,18 @@ pub fn after_step(job: &JobMaster, pool: &SlotPool, processes: &[Process]) -> Re
         }
     }
     Ok(())
+}
+
+/// 11, when a deployment is sent.
+pub fn may_deploy(
+    deployment: &internal::TaskDeployment,
+    session: SessionId,
+    pool: &SlotPool,
+) -> Result<(), String> {
+    match pool.is_leaving(session) {
+        true => Err(format!("{:?} is deployed onto a TaskManager that is to go", deployment.attempt)),
+        false => Ok(()),
+    }
 }
 
 /// 3, for a checkpoint that HEAD names from now on.

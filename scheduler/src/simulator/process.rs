@@ -38,6 +38,19 @@ pub struct Process {
     pub alone: u64,
     /// Checkpoints on disk: the last confirmed, and a newer one.
     pub disk: BTreeMap<DiskKey, (u64, u64)>,
+    /// It is to go; its processes come back without that.
+    pub notice: Option<Notice>,
+}
+
+/// That a process is to go.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Notice {
+    /// When it ends, whatever runs.
+    pub deadline: i64,
+    /// It ends once nothing is left on it. Otherwise it waits until the deadline.
+    pub signalled: bool,
+    /// The epoch of the leader that knew it first.
+    pub epoch: u64,
 }
 
 impl Process {
@@ -56,11 +69,18 @@ impl Process {
             ended: BTreeMap::new(),
             alone: 0,
             disk: BTreeMap::new(),
+            notice: None,
         }
     }
 
+    /// What it says when it is to go.
+    pub fn decommission(&self, now: i64) -> Option<internal::DecommissionNotice> {
+        let remaining_ms = (self.notice?.deadline - now).max(1) as u64;
+        Some(internal::DecommissionNotice { source: "SIGTERM".into(), remaining_ms })
+    }
+
     /// What it says when it connects.
-    pub fn register(&self) -> internal::Register {
+    pub fn register(&self, now: i64) -> internal::Register {
         let confirmed = self.disk.iter().filter(|(_, (confirmed, _))| *confirmed > 0);
         let local = |((job, vertex, subtask), (checkpoint, _)): (&DiskKey, &(u64, u64))| internal::LocalState {
             job_id: job.clone(),
@@ -77,6 +97,7 @@ impl Process {
             slots: self.slots,
             local_state: confirmed.map(local).collect(),
             attempts: self.records.values().chain(self.ended.values()).map(AttemptRecord::report).collect(),
+            decommission: self.decommission(now),
             ..Default::default()
         }
     }

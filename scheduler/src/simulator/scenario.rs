@@ -33,6 +33,8 @@ pub enum Fault {
     Cancel,
     /// The user wants another parallelism.
     Rescale,
+    /// A process gets notice that it is to go.
+    Decommission,
     /// Someone else writes HEAD.
     Usurp,
     /// The process of the JobManager that leads dies; it comes back later.
@@ -129,7 +131,7 @@ impl Scenario {
         let checkpointing = special != 0;
         let parallelism = rng.random_range(1..=3);
         let mut configuration = settings(rng, checkpointing);
-        let taskmanagers = cluster(rng, parallelism, (1..=6).contains(&special));
+        let mut taskmanagers = cluster(rng, parallelism, (1..=6).contains(&special));
         let faults_end_ms = rng.random_range(15_000..40_000);
         let mut faults = Vec::new();
         let mut traps = Vec::new();
@@ -169,9 +171,24 @@ impl Scenario {
         for _ in 0..rng.random_range(0..=1) {
             faults.push((rng.random_range(2_000..faults_end_ms), Fault::Savepoint));
         }
-        if rng.random_bool(0.35) && !matches!(special, 29 | 30 | 44..=51 | 58..=67) {
+        if rng.random_bool(0.35) && !matches!(special, 29 | 30 | 38..=67) {
             for _ in 0..rng.random_range(1..=3) {
                 faults.push((rng.random_range(3_000..faults_end_ms), Fault::Rescale));
+            }
+        }
+        // Not where what comes of a stop is looked for.
+        if rng.random_bool(0.6) && !matches!(special, 1..=12 | 29 | 30 | 38..=67) {
+            if rng.random_bool(0.8) {
+                // There is somewhere else to go.
+                taskmanagers.extend((0..rng.random_range(1..=3)).map(|_| 2));
+            }
+            let at = rng.random_range(3_000..faults_end_ms);
+            faults.push((at, Fault::Decommission));
+            for _ in 0..rng.random_range(0..=2) {
+                faults.push((at + rng.random_range(0..4_000), Fault::Decommission));
+            }
+            if mix == Mix::All && rng.random_bool(0.25) {
+                faults.push((at + rng.random_range(100..3_000), Fault::KillLeader));
             }
         }
         faults.sort_by_key(|(at, _)| *at);
@@ -290,6 +307,8 @@ fn settings(rng: &mut ChaCha8Rng, checkpointing: bool) -> Configuration {
         set("jobmanager.scheduler", "Adaptive".into());
         set("jobmanager.adaptive-scheduler.resource-stabilization-timeout", "2 s".into());
         set("jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout", "4 s".into());
+        set("jobmanager.adaptive-scheduler.combined-restart.enabled", rng.random_bool(0.5).to_string());
+        set("jobmanager.adaptive-scheduler.combined-restart.window-interval", "6 s".into());
     }
     set("jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling", "3 s".into());
     if rng.random_bool(0.15) {

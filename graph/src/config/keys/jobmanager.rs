@@ -27,6 +27,10 @@ options! {
         "A rescale that waits for a checkpoint no longer does after so many of them have failed.";
     RESCALE_MAX_DELAY = "jobmanager.adaptive-scheduler.rescale-trigger.max-delay", ["jobmanager.adaptive-scheduler.max-delay-for-scale-trigger"], ValueType::Duration, None,
         "How long a rescale waits for a checkpoint. Not set: as long as the checkpoints take that may fail, and one more; 0 without checkpoints.";
+    COMBINED_RESTART = "jobmanager.adaptive-scheduler.combined-restart.enabled", [], ValueType::Bool, Some("false"),
+        "Changes of the cluster within a window lead to one restart of an adaptive job: as soon as there are slots for all that it wants, at the latest when the window is over. Also for TaskManagers that are to go.";
+    COMBINED_RESTART_WINDOW = "jobmanager.adaptive-scheduler.combined-restart.window-interval", [], ValueType::Duration, Some("1 min"),
+        "That window, from the first change on.";
     SCHEDULER_MODE = "scheduler-mode", [], ValueType::Enum(&["reactive"]), None,
         "`reactive`: every job is as wide as the slots allow, up to the max parallelism.";
     EXCEPTION_HISTORY_SIZE = "web.exception-history-size", [], ValueType::Int, Some("16"),

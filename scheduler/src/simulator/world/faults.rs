@@ -1,6 +1,7 @@
 //! What goes wrong.
 
 use hurtig_proto::internal::v1::StopMode;
+use hurtig_proto::internal::v1::from_task_manager::Message as FromTask;
 use hurtig_proto::v1;
 use rand::Rng;
 
@@ -8,6 +9,7 @@ use super::{HEARTBEAT_TIMEOUT_MS, Happening, Outcome, World};
 use crate::checkpoint::SavepointWish;
 use crate::job::state::JobState;
 use crate::job::{JobEvent, JobMaster};
+use crate::simulator::process::Notice;
 use crate::simulator::scenario::Fault;
 use crate::simulator::task::TaskId;
 use crate::slots::SessionId;
@@ -62,6 +64,7 @@ impl World {
                 Ok(())
             }
             Fault::Rescale => self.rescale(),
+            Fault::Decommission => self.decommission(),
             Fault::KillLeader => match self.leader() {
                 Some((m, _)) => {
                     let back = self.rng.random_range(500..9_000);
@@ -113,12 +116,74 @@ impl World {
         }
     }
 
+    /// A process gets notice, by a signal or by a request to the JobManager.
+    fn decommission(&mut self) -> Outcome {
+        let stay: Vec<usize> =
+            (0..self.processes.len()).filter(|&p| self.processes[p].alive && self.processes[p].notice.is_none()).collect();
+        if stay.is_empty() {
+            return Ok(());
+        }
+        let process = stay[self.rng.random_range(0..stay.len())];
+        let remaining = self.rng.random_range(2_000..25_000);
+        if self.rng.random_bool(0.3) {
+            return self.request_decommission(process, remaining);
+        }
+        let (deadline, epoch) = (self.now + remaining, self.processes[process].epoch);
+        let signalled = self.rng.random_bool(0.7);
+        self.note(process, Notice { deadline, signalled, epoch });
+        if let Some(notice) = self.processes[process].decommission(self.now) {
+            self.send_to_master(process, FromTask::Decommission(notice));
+        }
+        Ok(())
+    }
+
+    fn request_decommission(&mut self, process: usize, remaining: i64) -> Outcome {
+        let (resource_id, now) = (self.processes[process].resource_id.clone(), self.now);
+        let request = v1::DecommissionTaskManagerRequest { resource_id, remaining_ms: remaining as u64 };
+        let Some(term) = self.leader().map(|(_, leading)| leading.term) else { return Ok(()) };
+        let Some((_, leading)) = self.leading(term) else { return Ok(()) };
+        match leading.master.decommission(&request, now) {
+            Ok(actions) => self.carry_out(term, actions),
+            // It is not connected.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// A process knows that it is to go.
+    pub(super) fn note(&mut self, process: usize, notice: Notice) {
+        self.totals.notices += 1;
+        self.processes[process].notice = Some(notice);
+        let life = self.processes[process].life;
+        self.later(notice.deadline - self.now, Happening::Deadline(process, life));
+    }
+
+    /// Its time is up.
+    pub(super) fn deadline(&mut self, process: usize, life: u64) -> Outcome {
+        let p = &self.processes[process];
+        if p.alive && p.life == life { self.end_process(process, false) } else { Ok(()) }
+    }
+
+    /// The JobManager says that nothing is left on a process.
+    pub(super) fn drained(&mut self, process: usize) -> Outcome {
+        let p = &self.processes[process];
+        if let Some(id) = p.tasks.keys().find(|id| p.is_attached(id)) {
+            return Err(format!("{} is said to be drained, but {id:?} runs there", p.resource_id));
+        }
+        self.totals.drained += 1;
+        if p.notice.is_some_and(|notice| notice.signalled) { self.end_process(process, false) } else { Ok(()) }
+    }
+
     pub(super) fn kill(&mut self, silently: bool) -> Outcome {
         let alive: Vec<usize> = (0..self.processes.len()).filter(|&p| self.processes[p].alive).collect();
         if alive.is_empty() {
             return Ok(());
         }
         let process = alive[self.rng.random_range(0..alive.len())];
+        self.end_process(process, silently)
+    }
+
+    /// A process ends and comes back later.
+    fn end_process(&mut self, process: usize, silently: bool) -> Outcome {
         let gone: Vec<TaskId> = self.processes[process].tasks.keys().cloned().collect();
         self.processes[process].alive = false;
         self.processes[process].cancel_all();

@@ -2,6 +2,7 @@
 
 use hurtig_graph::coordinator::OperatorCoordinator;
 use hurtig_proto::internal::v1::RegisteredJob;
+use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
 use rand::Rng;
 
 use super::{Happening, Outcome, World};
@@ -12,6 +13,7 @@ use crate::master::{Action, Event, Master};
 use crate::settings::{JobSettings, MasterSettings};
 use crate::simulator::Bug;
 use crate::simulator::enumerator::Enumerator;
+use crate::simulator::invariants;
 use crate::simulator::scenario::{Blow, When};
 use crate::simulator::store::Fate;
 use crate::storage::StorageError;
@@ -136,6 +138,7 @@ impl World {
         let settings = MasterSettings {
             heartbeat_interval_ms: super::HEARTBEAT_MS,
             heartbeat_timeout_ms: super::HEARTBEAT_TIMEOUT_MS,
+            graceful_decommission: true,
         };
         let mut master = Master::new(leader_id, epoch, settings).with_registry(RECONCILE_MS);
         let actions = master.lead(self.now);
@@ -260,7 +263,12 @@ impl World {
         let mut step_down = false;
         for action in actions {
             match action {
-                Action::Send { session, message } => self.send_to_process(session, message),
+                Action::Send { session, message } => {
+                    if let (Some((_, leading)), Some(ToTask::Deploy(deployment))) = (self.leading(term), &message.message) {
+                        invariants::may_deploy(deployment, session, leading.master.pool())?;
+                    }
+                    self.send_to_process(session, message);
+                }
                 Action::Disconnect { session, .. } => self.disconnect(session),
                 Action::Job { action, .. } => self.carry_out_job(term, action)?,
                 Action::Ha { ticket, request } => self.call_ha(Caller::Master(term), ticket, request),

@@ -62,6 +62,8 @@ enum Happening {
     Initialized(usize, u64, TaskId),
     Step(usize, u64, TaskId),
     Fail(usize, u64, TaskId),
+    /// The time of a process that is to go is up.
+    Deadline(usize, u64),
     /// A background thread of a process sends something.
     Send(usize, u64, TaskId, Box<FromTask>),
     /// A state file is in the store.
@@ -321,6 +323,7 @@ impl World {
             Happening::Initialized(process, life, id) => self.initialized(process, life, &id),
             Happening::Step(process, life, id) => self.step(process, life, id),
             Happening::Fail(process, life, id) => self.fail_task(process, life, &id),
+            Happening::Deadline(process, life) => self.deadline(process, life),
             Happening::Uploaded(file) => {
                 self.store.files.insert(file);
                 Ok(())
@@ -460,5 +463,7 @@ fn kind_of(message: &ToTask) -> u64 {
         ToTask::Shutdown(_) => 6,
         ToTask::CollectAck(_) => 7,
         ToTask::Adopt(_) => 8,
+        ToTask::Decommission(_) => 9,
+        ToTask::Drained(_) => 10,
     }
 }

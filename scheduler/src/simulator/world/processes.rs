@@ -9,6 +9,7 @@ use rand::Rng;
 
 use super::{Happening, Link, Outcome, World};
 use crate::simulator::Bug;
+use crate::simulator::process::Notice;
 use crate::simulator::task::{Effect, Task, TaskId, TaskState, encode};
 use crate::simulator::{enumerator, invariants};
 use crate::slots::SessionId;
@@ -24,6 +25,7 @@ impl World {
         p.life += 1;
         p.session = None;
         p.epoch = 0;
+        p.notice = None;
         p.cancel_all();
         if disk_lost {
             p.disk.clear();
@@ -54,7 +56,10 @@ impl World {
         self.links.insert(session, link);
         self.processes[process].session = Some(session);
         self.processes[process].epoch = 0;
-        let register = self.processes[process].register();
+        let register = self.processes[process].register(self.now);
+        if self.processes[process].notice.is_some_and(|notice| notice.epoch != 0 && notice.epoch < epoch) {
+            self.totals.noticed_again = true;
+        }
         self.send_to_master(process, FromTask::Register(register));
         Ok(())
     }
@@ -122,6 +127,12 @@ impl World {
                 self.adopt(process, session, adopt.attempts);
                 Ok(())
             }
+            ToTask::Decommission(notice) => {
+                let deadline = self.now + notice.remaining_ms as i64;
+                self.note(process, Notice { deadline, signalled: false, epoch });
+                Ok(())
+            }
+            ToTask::Drained(_) => self.drained(process),
             ToTask::Shutdown(_) | ToTask::CollectAck(_) => Ok(()),
         }
     }
