@@ -66,6 +66,11 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    /// How it has ended; `None`: it runs.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -55,14 +55,14 @@ impl JobMaster {
         self.give_back_left_slots(pool);
         let notices = self.to_leave(pool);
         self.leaving.update(&notices, now);
-        if notices.is_empty() || !self.checkpoints.enabled() {
-            // Without checkpoints it stays to the end: to move would be to begin anew.
+        if notices.is_empty() {
             return;
         }
         if self.leaving.wants_checkpoint() {
             self.checkpoints.demand(now);
         }
         let possible = self.possible_elsewhere(pool);
+        // Without a checkpoint it stays to the end: to move would be to begin anew.
         if self.leaving.decide(possible, now) && self.checkpoints.latest().is_some() {
             self.leave(&notices, pool, now);
         }
