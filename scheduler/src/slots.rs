@@ -288,14 +288,13 @@ mod tests {
     #[test]
     fn nothing_comes_onto_a_taskmanager_that_is_to_go() {
         let mut pool = pool(&[2, 2]);
-        let (job, notice) = (JobId::from_u128(1), |deadline| Notice {
-            source: "test".into(),
-            since_ms: 0,
-            deadline_ms: deadline,
-        });
+        let (job, notice) =
+            (JobId::from_u128(1), |deadline| Notice { source: "test".into(), since_ms: 0, deadline_ms: deadline });
         pool.allocate(&job, &[0, 1], |_, _, _| 0).unwrap();
         assert!(pool.decommission(SessionId(0), notice(None)));
-        assert!(!pool.decommission(SessionId(0), notice(Some(70))) && !pool.decommission(SessionId(0), notice(Some(90))));
+        assert!(
+            !pool.decommission(SessionId(0), notice(Some(70))) && !pool.decommission(SessionId(0), notice(Some(90)))
+        );
         assert_eq!(pool.get(SessionId(0)).unwrap().notice.as_ref().unwrap().deadline_ms, Some(70));
         assert_eq!((pool.total(), pool.free(), pool.take_drained()), (2, 1, vec![]));
         let has_state = |_: &u32, session: SessionId, _: &TaskManager| u64::from(session.0 == 0);

@@ -57,7 +57,11 @@ impl Decommission {
         self.notice.send_modify(|known| match known {
             Some(known) => known.deadline = [known.deadline, deadline].into_iter().flatten().min(),
             None => {
-                tracing::info!(source, remaining_ms = remaining.map(|r| r.as_millis() as u64), "this TaskManager is to go");
+                tracing::info!(
+                    source,
+                    remaining_ms = remaining.map(|r| r.as_millis() as u64),
+                    "this TaskManager is to go"
+                );
                 *known = Some(Notice { source: source.to_owned(), deadline });
             }
         });

@@ -113,7 +113,8 @@ async fn decommission(client: &Client, ids: &[String], within: Option<Duration>,
             return Ok(());
         }
         if until.is_some_and(|until| until <= Instant::now()) {
-            let reason = format!("jobs have not left {} in time: see what they wait for with 'hurtig jobs show'", names());
+            let reason =
+                format!("jobs have not left {} in time: see what they wait for with 'hurtig jobs show'", names());
             return Err(Error::new(ErrorKind::Resource, reason).into());
         }
         tokio::time::sleep(POLL).await;

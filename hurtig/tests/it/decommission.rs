@@ -33,11 +33,7 @@ fn script(out: &Path, rate: u32) -> String {
 fn cluster(taskmanagers: usize, more: &[&str]) -> Cluster {
     let folder = tempfile::tempdir().unwrap().keep();
     let checkpoints = format!("state.checkpoints.dir=file://{}", folder.display());
-    let options = [
-        "execution.checkpointing.interval=10 min",
-        "restart-strategy.type=none",
-        checkpoints.as_str(),
-    ];
+    let options = ["execution.checkpointing.interval=10 min", "restart-strategy.type=none", checkpoints.as_str()];
     Cluster::start(taskmanagers, 1, &[&options, more].concat())
 }
 
@@ -75,7 +71,10 @@ fn assert_planned(job: &Value, taskmanagers: &[&str], source: &str) {
     assert_eq!(left["taskmanagers"], serde_json::json!(taskmanagers), "{restart:#}");
     assert!(restart["cause"].as_str().unwrap().contains(source), "{restart:#}");
     let checkpoint = left["checkpoint"].as_u64().unwrap();
-    assert!(checkpoint > 0 && left["checkpoint_triggered_ms"].as_i64() >= left["notice_time_ms"].as_i64(), "{restart:#}");
+    assert!(
+        checkpoint > 0 && left["checkpoint_triggered_ms"].as_i64() >= left["notice_time_ms"].as_i64(),
+        "{restart:#}"
+    );
     assert_eq!((&job["restored_checkpoint"], &restart["checkpoint"]), (&left["checkpoint"], &left["checkpoint"]));
     assert_eq!(job["exceptions"].as_array().map(Vec::len), Some(0), "{job:#}");
     assert_eq!(job["root_cause"], "");

@@ -25,7 +25,8 @@ impl JobMaster {
         }
         let tasks = || 0..self.executions.len();
         let live = |task: &usize| self.executions[*task].state.is_live();
-        let feeding: BTreeSet<usize> = tasks().filter(live).flat_map(|task| self.topology.producers(task)).copied().collect();
+        let feeding: BTreeSet<usize> =
+            tasks().filter(live).flat_map(|task| self.topology.producers(task)).copied().collect();
         let leaving = |task: &usize| {
             let execution = &self.executions[*task];
             let needed = live(task) || execution.state == ExecutionState::Finished && feeding.contains(task);
@@ -183,7 +184,9 @@ impl JobMaster {
         }
         if !self.checkpoints.enabled() {
             let key = hurtig_graph::config::keys::CHECKPOINTING_INTERVAL.key;
-            return format!("has tasks on a TaskManager that is to go and stays there: it has no checkpoints, set {key}");
+            return format!(
+                "has tasks on a TaskManager that is to go and stays there: it has no checkpoints, set {key}"
+            );
         }
         "has tasks on a TaskManager that is to go; waits for a checkpoint, or for slots elsewhere: start TaskManagers"
             .to_owned()

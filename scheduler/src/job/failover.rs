@@ -84,7 +84,9 @@ impl JobMaster {
         self.counters.died_before_drained += u64::from(announced);
         let planned = announced && self.checkpoints.latest().is_some();
         let message = match announced {
-            true => format!("TaskManager {resource_id} was decommissioned and is gone before the job had left it: {reason}"),
+            true => {
+                format!("TaskManager {resource_id} was decommissioned and is gone before the job had left it: {reason}")
+            }
             false => format!("TaskManager {resource_id} is lost: {reason}"),
         };
         let record = v1::FailureRecord {

@@ -193,7 +193,8 @@ mod tests {
         assert!(!leaving.wants_checkpoint() && !leaving.decide(ALL, 1_200), "an earlier one has not all that is there");
         leaving.completed(7, 1_300);
         assert!(leaving.decide(ALL, 1_300));
-        let times = Times { notice_ms: 1_000, checkpoint: 7, triggered_ms: 1_100, completed_ms: 1_300, slots_ms: 1_000 };
+        let times =
+            Times { notice_ms: 1_000, checkpoint: 7, triggered_ms: 1_100, completed_ms: 1_300, slots_ms: 1_000 };
         assert_eq!(leaving.leave(), times);
         assert!(!leaving.is_open());
     }

@@ -26,13 +26,14 @@ impl Master {
     pub fn decommission(&mut self, request: &v1::DecommissionTaskManagerRequest, now: i64) -> Result<Vec<Action>> {
         if !self.settings.graceful_decommission {
             let key = keys::GRACEFUL_DECOMMISSION.key;
-            return Err(SchedulerError::Precondition(format!("TaskManagers are not decommissioned: set {key} to true")));
+            return Err(SchedulerError::Precondition(format!(
+                "TaskManagers are not decommissioned: set {key} to true"
+            )));
         }
         let id = &request.resource_id;
         let found = self.pool.iter().find(|(_, t)| t.resource_id == *id).map(|(session, _)| session);
         let session = found.ok_or_else(|| SchedulerError::UnknownTaskManager(id.clone()))?;
-        let notice =
-            internal::DecommissionNotice { source: BY_REQUEST.to_owned(), remaining_ms: request.remaining_ms };
+        let notice = internal::DecommissionNotice { source: BY_REQUEST.to_owned(), remaining_ms: request.remaining_ms };
         self.send(session, ToTask::Decommission(notice.clone()));
         self.on_notice(session, &notice, now);
         self.tell_drained();

@@ -77,11 +77,7 @@ pub fn after_step(job: &JobMaster, pool: &SlotPool, processes: &[Process]) -> Re
 }
 
 /// 11, when a deployment is sent.
-pub fn may_deploy(
-    deployment: &internal::TaskDeployment,
-    session: SessionId,
-    pool: &SlotPool,
-) -> Result<(), String> {
+pub fn may_deploy(deployment: &internal::TaskDeployment, session: SessionId, pool: &SlotPool) -> Result<(), String> {
     match pool.is_leaving(session) {
         true => Err(format!("{:?} is deployed onto a TaskManager that is to go", deployment.attempt)),
         false => Ok(()),

@@ -249,25 +249,25 @@ fn leaders(
         4..=8 => traps.push(at(JobState::WaitingForResources, Blow::StepDown)),
         9..=11 => traps.push(at(JobState::Deploying, Blow::StepDown)),
         12..=15 => traps.push(at(JobState::Restarting, Blow::StepDown)),
-        16..=20 => {
+        16..=23 => {
             faults.push((early, Fault::Cancel));
             traps.push(at(JobState::Canceling, Blow::StepDown));
         }
-        21..=25 => {
+        24..=29 => {
             configuration.set("restart-strategy.type", "none");
             faults.push((early, Fault::FailTask));
             traps.push(at(JobState::Failing, Blow::StepDown));
         }
-        26..=34 => {
+        30..=38 => {
             faults.push((early, Fault::KillLeader));
             traps.push(at(JobState::Reconciling, Blow::StepDown));
         }
-        35..=40 => {
+        39..=44 => {
             faults.push((early, Fault::KillLeader));
             traps.push(at(JobState::Reconciling, Blow::Cancel));
         }
-        41..=43 => traps.push(at(JobState::Deploying, Blow::Cancel)),
-        44..=46 => traps.push(at(JobState::Restarting, Blow::Cancel)),
+        45..=47 => traps.push(at(JobState::Deploying, Blow::Cancel)),
+        48..=50 => traps.push(at(JobState::Restarting, Blow::Cancel)),
         _ => {}
     }
 }

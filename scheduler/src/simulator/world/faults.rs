@@ -118,12 +118,15 @@ impl World {
 
     /// A process gets notice, by a signal or by a request to the JobManager.
     fn decommission(&mut self) -> Outcome {
-        let stay: Vec<usize> =
-            (0..self.processes.len()).filter(|&p| self.processes[p].alive && self.processes[p].notice.is_none()).collect();
+        let stay: Vec<usize> = (0..self.processes.len())
+            .filter(|&p| self.processes[p].alive && self.processes[p].notice.is_none())
+            .collect();
         if stay.is_empty() {
             return Ok(());
         }
-        let process = stay[self.rng.random_range(0..stay.len())];
+        let busy: Vec<usize> = stay.iter().copied().filter(|&p| !self.processes[p].tasks.is_empty()).collect();
+        let among = if busy.is_empty() || self.rng.random_bool(0.2) { stay } else { busy };
+        let process = among[self.rng.random_range(0..among.len())];
         let remaining = self.rng.random_range(2_000..25_000);
         if self.rng.random_bool(0.3) {
             return self.request_decommission(process, remaining);

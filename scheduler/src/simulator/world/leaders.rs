@@ -264,7 +264,9 @@ impl World {
         for action in actions {
             match action {
                 Action::Send { session, message } => {
-                    if let (Some((_, leading)), Some(ToTask::Deploy(deployment))) = (self.leading(term), &message.message) {
+                    if let (Some((_, leading)), Some(ToTask::Deploy(deployment))) =
+                        (self.leading(term), &message.message)
+                    {
                         invariants::may_deploy(deployment, session, leading.master.pool())?;
                     }
                     self.send_to_process(session, message);
