@@ -139,9 +139,11 @@ impl Leaving {
     pub fn decide(&mut self, possible: Possible, now: i64) -> bool {
         let Some(open) = &mut self.open else { return false };
         open.decided_ms = now;
-        if possible.desired && open.times.slots_ms == 0 {
-            open.times.slots_ms = now;
-        }
+        open.times.slots_ms = match (possible.desired, open.times.slots_ms) {
+            (true, 0) => now,
+            (true, since) => since,
+            (false, _) => 0,
+        };
         if open.leave_by_ms.is_some_and(|time| time <= now) {
             return true;
         }
