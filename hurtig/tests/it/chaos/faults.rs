@@ -1,7 +1,7 @@
 //! The faults of a schedule: how each is made, how long it lasts, and by what it is seen to have had an
 //! effect. A new kind is an entry of [`Kind`] and of [`KINDS`], and a function here.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hurtig_testkit::{Conditions, Dice, FaultKind, Host, RandomFaults};
 
@@ -47,10 +47,12 @@ pub enum Kind {
     ZombieLeader,
     /// The job is given another parallelism.
     Rescale,
+    /// SIGTERM of a TaskManager, which leaves in order, and in whose place a new one comes.
+    Decommission,
 }
 
 /// All kinds, in the order in which schedules deal them.
-pub const KINDS: [Kind; 18] = [
+pub const KINDS: [Kind; 19] = [
     Kind::Kill,
     Kind::StorageErrors,
     Kind::KillLeader,
@@ -65,6 +67,7 @@ pub const KINDS: [Kind; 18] = [
     Kind::ZombieLeader,
     Kind::StorageStalls,
     Kind::Pause,
+    Kind::Decommission,
     Kind::StorageOutage,
     Kind::CutBothWays,
     Kind::StoragePartialBodies,
@@ -100,6 +103,7 @@ pub fn strike(kind: Kind, cluster: &mut ChaosCluster<'_>, job: &str, dice: &mut 
         Kind::SlowLink => slow_link(cluster, job, dice, &before),
         Kind::KillLeader => kill_leader(cluster, job, dice, &before),
         Kind::ZombieLeader => zombie_leader(cluster, job, dice, &before),
+        Kind::Decommission => decommission(cluster, job, dice, &before),
         Kind::Rescale => rescale(cluster, job, dice, &before),
         Kind::StorageLatency => latency(cluster, job, dice, &before),
         Kind::StorageOutage => outage(cluster, job, dice, &before),
@@ -198,6 +202,24 @@ fn zombie(cluster: &ChaosCluster<'_>, job: &str, dice: &mut Dice, before: &Seen)
         format!("SIGSTOP {} for {} ms", member.resource_id, time.as_millis()),
         after.and_then(|after| restarted(before, &after)),
     )
+}
+
+fn decommission(cluster: &mut ChaosCluster<'_>, job: &str, dice: &mut Dice, before: &Seen) -> (String, Option<String>) {
+    let index = victim(cluster, dice, before);
+    let what = format!("SIGTERM {}", cluster.members[index].resource_id);
+    cluster.members[index].process.signal("TERM");
+    let after = cluster.watch(job, HEARTBEAT_TIMEOUT * 2, |seen| restarted(before, seen).is_some());
+    let start = Instant::now();
+    let ended = loop {
+        match cluster.members[index].process.ended() {
+            Some(status) => break format!("it ended with {status}"),
+            None if start.elapsed() > HEARTBEAT_TIMEOUT * 2 => break "it was killed in the end".to_owned(),
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    cluster.kill(index);
+    cluster.restart(index, false);
+    (what, after.and_then(|after| restarted(before, &after)).map(|effect| format!("{effect}, {ended}")))
 }
 
 /// What is seen of the job under a new leader.

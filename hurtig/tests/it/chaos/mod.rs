@@ -40,10 +40,10 @@ fn processes_are_killed_paused_and_replaced() {
 }
 
 #[test]
-fn leaders_are_lost_and_the_job_changes_its_parallelism() {
+fn leaders_are_lost_and_the_job_moves_on_request() {
     let Some(network) = Network::start(HOSTS) else { return };
-    let kinds = vec![Kind::KillLeader, Kind::Rescale, Kind::ZombieLeader];
-    schedule::run(&network, &Schedule { seed: 4, kinds, seconds: 18 });
+    let kinds = vec![Kind::KillLeader, Kind::Rescale, Kind::Decommission, Kind::ZombieLeader];
+    schedule::run(&network, &Schedule { seed: 4, kinds, seconds: 24 });
 }
 
 #[test]
