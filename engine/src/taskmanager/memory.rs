@@ -98,7 +98,7 @@ fn rocks_config(c: &Configuration, bytes: u64) -> Result<SharedRocksConfig> {
         write_buffer_bytes: to_usize((bytes as f64 * ratio) as u64).max(1 << 20),
         background_threads: number(&keys::ROCKSDB_THREADS, 2, 64)? as i32,
         concurrent_transfers: number(&keys::ROCKSDB_TRANSFER_THREADS, 4, 256)? as usize,
-        block_bytes: to_usize(c.memory_bytes(&keys::ROCKSDB_BLOCK_SIZE)?.unwrap_or(16 << 10)).clamp(1 << 10, 4 << 20),
+        block_bytes: to_usize(c.memory_bytes(&keys::ROCKSDB_BLOCK_SIZE)?.unwrap_or(8 << 10)).clamp(1 << 10, 4 << 20),
         single_write_buffer_bytes: one.map(|bytes| to_usize(bytes).max(64 << 10)),
         compaction,
         ..SharedRocksConfig::default()

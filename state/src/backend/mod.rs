@@ -40,6 +40,9 @@ use tables::Tables;
 pub use write_back::WriteBackWaker;
 use write_back::WriteBacks;
 
+/// Scans of so many entries leave the block cache alone.
+const LONG_SCAN: usize = 8_192;
+
 /// What kind of keys a cell has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CellKind {
@@ -296,6 +299,8 @@ impl KeyedBackend {
         let Some(database) = self.database.get() else { return Ok(Vec::new()) };
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(to);
+        // Who reads much reads it once: the cache is for look-ups.
+        options.fill_cache(limit < LONG_SCAN);
         let entries = database.db().iterator_opt(IteratorMode::From(from, Direction::Forward), options);
         entries
             .take(limit)

@@ -115,7 +115,7 @@ fn open_all(
     restored.handles = shared.filter_map(|f| Some((f.name.clone(), f.handle.clone()?))).collect();
     restored.unverified =
         restored.handles.iter().filter(|(n, _)| linked.contains(n)).map(|(n, h)| (n.clone(), h.clone())).collect();
-    let database = Database::open(&config.rocks, &config.directory, &restored.expiry)?;
+    let database = Database::open_restored(&config.rocks, &config.directory, &restored.expiry)?;
     delete_outside(&database, base, config.key_groups)?;
     let database = restored.database.insert(database);
     for (i, (donor, numbers)) in donors.iter().enumerate() {

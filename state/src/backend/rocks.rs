@@ -1,7 +1,8 @@
 //! RocksDB: what all databases of a TaskManager share, options, opening.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
@@ -14,7 +15,15 @@ use rocksdb::properties;
 use super::expiry::Expiry;
 use crate::error::{Result, StateError};
 
-const COMPACTION_PATIENCE_US: u64 = 5_000_000;
+/// How long a checkpoint waits for compactions. Those of small changes end within it; what takes longer
+/// must not make the checkpoint late, by which a recovery has more to repeat.
+const COMPACTION_PATIENCE_US: u64 = 1_000_000;
+/// A restored database is merged no sooner than this, unless it has grown by half: until then the task has
+/// to catch up, and needs the cores itself.
+const RESTORED_PAUSE: Duration = Duration::from_secs(5);
+/// With so many percent of outdated entries beside the oldest run everything is merged. Less would write
+/// the whole state more often, more would let files, and what a restore reads, grow to twice the state.
+const MOST_OUTDATED_PERCENT: i32 = 40;
 const COLUMN_FAMILY: &str = "default";
 
 /// Memory and threads that all databases of one TaskManager share.
@@ -63,7 +72,7 @@ impl Default for SharedRocksConfig {
             write_buffer_bytes: 64 << 20,
             background_threads: 2,
             concurrent_transfers: 4,
-            block_bytes: 16 << 10,
+            block_bytes: 8 << 10,
             single_write_buffer_bytes: None,
             compaction: CompactionStyle::default(),
             disk_reserve_bytes: 16 << 20,
@@ -115,11 +124,11 @@ impl SharedRocks {
         options.set_compression_type(DBCompressionType::Lz4);
         // What is compacted is uploaded again. Changes are spread over all keys, so levels would
         // rewrite the whole state every few checkpoints; merging runs of similar size rewrites it
-        // when as much has changed as there is.
+        // when a good part of it has changed.
         if self.config.compaction == CompactionStyle::Universal {
             options.set_compaction_style(DBCompactionStyle::Universal);
             let mut universal = UniversalCompactOptions::default();
-            universal.set_max_size_amplification_percent(100);
+            universal.set_max_size_amplification_percent(MOST_OUTDATED_PERCENT);
             options.set_universal_compaction_options(&universal);
         }
         options.set_level_zero_file_num_compaction_trigger(4);
@@ -140,11 +149,26 @@ pub(super) struct Database {
     db: DB,
     path: PathBuf,
     options: Options,
+    opened: Instant,
+    /// Bytes that it had then.
+    opened_bytes: u64,
+    /// Files are not merged yet.
+    paused: AtomicBool,
 }
 
 impl Database {
     pub(super) fn open(rocks: &SharedRocks, path: &Path, expiry: &Expiry) -> Result<Self> {
+        Database::open_for_writing(rocks, path, expiry, false)
+    }
+
+    /// Of files that a restore has put there. See [`RESTORED_PAUSE`].
+    pub(super) fn open_restored(rocks: &SharedRocks, path: &Path, expiry: &Expiry) -> Result<Self> {
+        Database::open_for_writing(rocks, path, expiry, true)
+    }
+
+    fn open_for_writing(rocks: &SharedRocks, path: &Path, expiry: &Expiry, paused: bool) -> Result<Self> {
         let mut options = rocks.options();
+        options.set_disable_auto_compactions(paused);
         expiry.install(&mut options);
         options.create_if_missing(true);
         if let Some(parent) = path.parent() {
@@ -154,14 +178,21 @@ impl Database {
         }
         let families = [ColumnFamilyDescriptor::new(COLUMN_FAMILY, options.clone())];
         let db = DB::open_cf_descriptors(&options, path, families)?;
-        Ok(Database { db, path: path.to_owned(), options })
+        Ok(Database::of(db, path, options, paused))
+    }
+
+    fn of(db: DB, path: &Path, options: Options, paused: bool) -> Database {
+        let (opened, paused) = (Instant::now(), AtomicBool::new(paused));
+        let mut database = Database { db, path: path.to_owned(), options, opened, opened_bytes: 0, paused };
+        database.opened_bytes = database.live_bytes();
+        database
     }
 
     pub(super) fn open_read_only(rocks: &SharedRocks, path: &Path) -> Result<Self> {
         let options = rocks.options();
         let families = [ColumnFamilyDescriptor::new(COLUMN_FAMILY, options.clone())];
         let db = DB::open_cf_descriptors_read_only(&options, path, families, false)?;
-        Ok(Database { db, path: path.to_owned(), options })
+        Ok(Database::of(db, path, options, false))
     }
 
     pub(super) fn db(&self) -> &DB {
@@ -176,10 +207,25 @@ impl Database {
     /// before contains files that the next one would upload in another form.
     pub(super) fn settle(&self) -> Result<()> {
         self.db.flush()?;
+        self.resume_when_due()?;
         let mut options = WaitForCompactOptions::default();
         options.set_timeout(COMPACTION_PATIENCE_US);
         if let Err(error) = self.db.wait_for_compact(&options) {
             tracing::debug!(%error, path = %self.path.display(), "compaction goes on during the checkpoint");
+        }
+        Ok(())
+    }
+
+    /// Has files merged again once the time after a restore is over, or too much has come to them. Does
+    /// nothing else.
+    pub(super) fn resume_when_due(&self) -> Result<()> {
+        if !self.paused.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let large = self.opened_bytes + self.opened_bytes / 2;
+        if self.opened.elapsed() >= RESTORED_PAUSE || self.live_bytes() > large {
+            self.db.set_options(&[("disable_auto_compactions", "false")])?;
+            self.paused.store(false, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -218,4 +264,25 @@ pub(super) fn write_options() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.disable_wal(true);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restored_database_that_grows_is_merged_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (rocks, path) = (SharedRocks::new(SharedRocksConfig::default()), folder.path().join("db"));
+        let fresh = Database::open(&rocks, &path, &Expiry::default()).unwrap();
+        assert!(!fresh.paused.load(Ordering::Relaxed));
+        fresh.db().put_opt(b"a", b"1", &write_options()).unwrap();
+        fresh.settle().unwrap();
+        drop(fresh);
+        let restored = Database::open_restored(&rocks, &path, &Expiry::default()).unwrap();
+        assert!(restored.paused.load(Ordering::Relaxed), "the task has to catch up first");
+        restored.db().put_opt(b"b", [7; 100_000], &write_options()).unwrap();
+        restored.resume_when_due().unwrap();
+        assert!(!restored.paused.load(Ordering::Relaxed));
+    }
 }

@@ -192,7 +192,8 @@ impl KeyedBackend {
         for cell in cells {
             cell(&mut writer)?;
         }
-        writer.flush()
+        writer.flush()?;
+        self.database.get().map_or(Ok(()), Database::resume_when_due)
     }
 
     fn break_down(&self, reason: String) -> StateError {

@@ -16,10 +16,15 @@ use crate::operators::group_store::frozen::write_frozen;
 use crate::operators::group_store::load::stored_groups;
 use crate::operators::memory_tier::MemoryTier;
 
-/// Entries that are loaded at once in the background.
-const PAGE: usize = 2_048;
+/// Entries that are loaded at once in the background. In order they cost a tenth of what a look-up of a
+/// single key does: while rows keep the task busy, more keys are to come by pages than by look-ups.
+const PAGE: usize = 16_384;
 /// Time between two pages, for rows that wait.
-const PAGE_PAUSE_MS: i64 = 5;
+const PAGE_PAUSE_MS: i64 = 2;
+/// Loading begins so long after the restore: the first rows come before it.
+const LOADING_DELAY_MS: i64 = 20;
+/// While memory is short, loading looks again after this time.
+const LOADING_RETRY_MS: i64 = 500;
 /// Dirty keys that are written back at once under pressure: all of them divided by this.
 const WRITE_BACK_PARTS: usize = 4;
 
@@ -49,7 +54,7 @@ impl State {
         let (first, last) = backend.key_groups();
         let (groups, restored) = ((last - first + 1) as usize, backend.restored());
         let from = table_bounds(first, address.table).0;
-        let due_ms = context.clock.now_ms();
+        let due_ms = context.clock.now_ms().saturating_add(LOADING_DELAY_MS);
         State {
             tier: MemoryTier::new(context),
             address,
@@ -192,6 +197,8 @@ impl GroupAggregate {
         state.tier.retry(now_ms);
         let Some(mut loading) = state.loading.take_if(|l| l.due_ms <= now_ms) else { return Ok(()) };
         if state.tier.room() < state.tier_reserve() {
+            loading.due_ms = now_ms.saturating_add(LOADING_RETRY_MS);
+            state.loading = Some(loading);
             return Ok(());
         }
         let end = table_bounds(loading.key_group, state.address.table).1;

@@ -73,7 +73,19 @@ impl GroupStore {
     /// before more memory is taken, so they do not count.
     pub fn bytes(&self) -> usize {
         let copies: usize = self.in_flight.iter().map(|frozen| frozen.copies).sum();
-        self.keys.all_key_bytes() + self.heap_bytes + (self.keys.live() + copies * CHUNK) * self.group_bytes
+        self.keys.all_key_bytes()
+            + self.heap_bytes
+            + self.superseded_bytes()
+            + (self.keys.live() + copies * CHUNK) * self.group_bytes
+    }
+
+    /// About what groups that changed since a freeze own in the frozen chunks as well.
+    fn superseded_bytes(&self) -> usize {
+        if !self.owns_heap || self.in_flight.is_empty() {
+            return 0;
+        }
+        let share = self.dirty.count() as f64 / self.keys.live().max(1) as f64;
+        (self.heap_bytes as f64 * share.min(1.0)) as usize
     }
 
     /// From now on notes which groups are used.

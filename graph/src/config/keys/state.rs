@@ -25,7 +25,7 @@ options! {
         "RocksDB's memory for a TaskManager, when it is not set by slot.";
     ROCKSDB_COMPACTION_STYLE = "state.backend.rocksdb.compaction.style", [], ValueType::Enum(&["LEVEL", "UNIVERSAL"]), Some("UNIVERSAL"),
         "How databases merge their files. UNIVERSAL uploads less at each checkpoint, LEVEL (Flink's default) reads fewer files for each key.";
-    ROCKSDB_BLOCK_SIZE = "state.backend.rocksdb.block.blocksize", [], ValueType::Memory, Some("16 kb"),
+    ROCKSDB_BLOCK_SIZE = "state.backend.rocksdb.block.blocksize", [], ValueType::Memory, Some("8 kb"),
         "Size of a block of a file, before compression.";
     ROCKSDB_WRITE_BUFFER_SIZE = "state.backend.rocksdb.writebuffer.size", [], ValueType::Memory, None,
         "Size of one write buffer. Not set: half of what all may have, between 1 and 64 MB.";

@@ -25,8 +25,11 @@ const PARALLELISM: u32 = 2;
 const WIDE: u32 = 4;
 /// Anything that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// How long the maximum is measured.
-const FULL_SPEED: Duration = Duration::from_secs(8);
+/// How long the maximum is measured: over several checkpoints and the merging of files that follows
+/// them, so that it is one that the job sustains.
+const FULL_SPEED: Duration = Duration::from_secs(24);
+/// How long before that the job runs at full speed already.
+const WARM_UP: Duration = Duration::from_secs(6);
 /// Rows that are no later than this are no lag.
 const NO_LAG_MS: i64 = 250;
 /// The time after the first row over which the rate is taken.
@@ -214,9 +217,12 @@ impl Bench {
         let rate = match rate {
             Some(rate) => rate,
             None => {
-                let start = Instant::now();
-                while start.elapsed() < FULL_SPEED {
-                    self.let_run()?;
+                let mut start = Instant::now();
+                for duration in [WARM_UP, FULL_SPEED] {
+                    start = Instant::now();
+                    while start.elapsed() < duration {
+                        self.let_run()?;
+                    }
                 }
                 let maximum = self.watch.rate(start, Instant::now());
                 self.conditions.maximum_rows_per_second = Some(maximum.round());

@@ -8,8 +8,8 @@ use anyhow::bail;
 use super::processes::{Heard, Line, Processes};
 use super::workload::{Schedule, Seen};
 
-/// How long rates are remembered.
-const MEMORY: Duration = Duration::from_secs(30);
+/// How long rates are remembered: longer than any lag lasts.
+const MEMORY: Duration = Duration::from_secs(900);
 
 /// See the module documentation.
 #[derive(Default)]
