@@ -56,6 +56,10 @@ pub struct CheckpointSettings {
     pub fall_back: bool,
     /// Barriers overtake rows, which become part of the checkpoint.
     pub unaligned: bool,
+    /// Unaligned barriers start aligned, and overtake rows so long after the trigger; 0: from the start.
+    pub aligned_timeout_ms: u64,
+    /// Barriers block no channel: rows may count twice after a failure.
+    pub at_least_once: bool,
     /// Where savepoints go by default.
     pub savepoint_folder: Option<String>,
     /// What the job starts from.
@@ -189,6 +193,15 @@ impl CheckpointSettings {
             Some("DELETE_ON_CANCELLATION") => Retention::DeleteOnCancellation,
             _ => Retention::Delete,
         };
+        let at_least_once = configuration.choice(&keys::CHECKPOINTING_MODE)? == Some("AT_LEAST_ONCE");
+        let unaligned = configuration.bool(&keys::CHECKPOINTING_UNALIGNED)?.unwrap_or(false);
+        if unaligned && at_least_once {
+            tracing::warn!(
+                "{} is ignored: unaligned checkpoints need {} EXACTLY_ONCE",
+                keys::CHECKPOINTING_UNALIGNED.key,
+                keys::CHECKPOINTING_MODE.key
+            );
+        }
         Ok(CheckpointSettings {
             interval_ms,
             min_pause_ms: duration(configuration, &keys::CHECKPOINTING_MIN_PAUSE)?,
@@ -198,7 +211,9 @@ impl CheckpointSettings {
             retention,
             after_tasks_finish: configuration.bool(&keys::CHECKPOINTING_AFTER_TASKS_FINISH)?.unwrap_or(true),
             fall_back: configuration.bool(&keys::FALL_BACK)?.unwrap_or(false),
-            unaligned: configuration.bool(&keys::CHECKPOINTING_UNALIGNED)?.unwrap_or(false),
+            unaligned: unaligned && !at_least_once,
+            aligned_timeout_ms: duration(configuration, &keys::CHECKPOINTING_ALIGNED_TIMEOUT)?,
+            at_least_once,
             savepoint_folder: configuration.text(&keys::CHECKPOINTING_SAVEPOINT_DIRECTORY).map(str::to_owned),
             start: StartFrom::read(configuration)?,
         })
@@ -231,5 +246,24 @@ pub(crate) fn whole(configuration: &Configuration, option: &ConfigOption, least:
     match u32::try_from(value) {
         Ok(value) if value >= least => Ok(value),
         _ => Err(GraphError::Config(format!("{}: {value} must be at least {least}", option.key))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_least_once_and_unaligned_exclude_each_other() {
+        let mut configuration = Configuration::default();
+        configuration.set(keys::CHECKPOINTING_UNALIGNED.key, "true");
+        configuration.set(keys::CHECKPOINTING_ALIGNED_TIMEOUT.key, "3 s");
+        let read = |configuration: &Configuration| JobSettings::read(configuration).unwrap().checkpoints;
+        let settings = read(&configuration);
+        assert!(settings.unaligned && !settings.at_least_once);
+        assert_eq!(settings.aligned_timeout_ms, 3_000);
+        configuration.set(keys::CHECKPOINTING_MODE.key, "AT_LEAST_ONCE");
+        let settings = read(&configuration);
+        assert!(!settings.unaligned && settings.at_least_once);
     }
 }

@@ -6,12 +6,13 @@
 //!
 //! A barrier of an unaligned checkpoint overtakes what is queued. It waits in a lane of its own with
 //! the number of elements that it has overtaken and that are still there: those are in flight, and
-//! whoever takes the barrier gets copies of them for the checkpoint.
+//! whoever takes the barrier gets copies of them for the checkpoint. An aligned barrier with a timeout
+//! waits in its place; when its time has come [`Channel::expire`] moves it to that lane.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use hurtig_proto::internal::v1 as internal;
 use parking_lot::Mutex;
@@ -22,6 +23,8 @@ use crate::executor::Waker;
 
 /// What an element without rows costs of a channel's bytes.
 pub const CONTROL_BYTES: usize = 64;
+
+const NEVER: i64 = i64::MAX;
 
 /// Names a channel by its edge and the attempts at both ends, so that nothing of one execution ever
 /// reaches another.
@@ -96,6 +99,12 @@ impl Payload {
         matches!(self, Payload::Encoded(_) | Payload::Element(StreamElement::Data(_)))
     }
 
+    /// Of an aligned barrier that overtakes rows at a time: its checkpoint and that time.
+    fn timed(&self) -> Option<(u64, i64)> {
+        let Payload::Element(StreamElement::Barrier(barrier)) = self else { return None };
+        barrier.overtakes_at_ms().map(|at| (barrier.checkpoint, at))
+    }
+
     /// Whether it is part of the state of a channel: what its producer will not say again by itself.
     pub fn is_state(&self) -> bool {
         self.is_data() || matches!(self, Payload::Element(StreamElement::Watermark(_)))
@@ -147,6 +156,8 @@ struct Urgent {
 struct Inner {
     queue: VecDeque<Item>,
     urgent: VecDeque<Urgent>,
+    /// Checkpoints of queued barriers that overtake what is ahead of them at a time, and that time.
+    timed: VecDeque<(u64, i64)>,
     producer_waker: Option<Waker>,
     consumer_waker: Option<Waker>,
     failure: Option<ChannelFailure>,
@@ -162,6 +173,8 @@ pub struct Channel {
     /// Elements of the queue and urgent barriers.
     length: AtomicUsize,
     urgent: AtomicUsize,
+    /// The earliest time of a timed barrier; `NEVER`: there is none.
+    expiry_ms: AtomicI64,
     failed: AtomicBool,
     consumer_gone: AtomicBool,
     ended: AtomicBool,
@@ -183,6 +196,7 @@ impl Channel {
             bytes: AtomicUsize::new(0),
             length: AtomicUsize::new(0),
             urgent: AtomicUsize::new(0),
+            expiry_ms: AtomicI64::new(NEVER),
             failed: AtomicBool::new(false),
             consumer_gone: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -286,6 +300,7 @@ impl Channel {
             self.ended.store(true, Ordering::Release);
         }
         let bytes = if payload.is_data() { bytes.max(1) } else { CONTROL_BYTES };
+        let timed = payload.timed();
         let waker = {
             let mut inner = self.inner.lock();
             // What a barrier has overtaken must not take over what is said behind it.
@@ -308,7 +323,12 @@ impl Channel {
             inner.queue.push_back(Item { payload, bytes });
             self.bytes.fetch_add(bytes, Ordering::AcqRel);
             let length = self.length.fetch_add(1, Ordering::AcqRel);
-            if length == 0 { inner.consumer_waker.clone() } else { None }
+            if let Some(timed) = timed {
+                inner.timed.push_back(timed);
+                self.note_expiry(&inner);
+            }
+            // A consumer that waits for something else must know when to come back for the barrier.
+            if length == 0 || timed.is_some() { inner.consumer_waker.clone() } else { None }
         };
         if let Some(waker) = waker {
             waker();
@@ -338,6 +358,64 @@ impl Channel {
             (inner.consumer_waker.clone(), copies)
         };
         if let Some(waker) = waker {
+            waker();
+        }
+        copies
+    }
+
+    /// When the first of the queued barriers overtakes what is ahead of it, in ms since 1970.
+    pub fn expires_at_ms(&self) -> Option<i64> {
+        Some(self.expiry_ms.load(Ordering::Acquire)).filter(|&at| at != NEVER)
+    }
+
+    /// Whether the barrier of `checkpoint` is queued and may yet overtake what is ahead of it.
+    pub fn holds_timed(&self, checkpoint: u64) -> bool {
+        self.expires_at_ms().is_some() && self.inner.lock().timed.iter().any(|(id, _)| *id == checkpoint)
+    }
+
+    fn note_expiry(&self, inner: &Inner) {
+        let first = inner.timed.iter().map(|(_, at)| *at).min();
+        self.expiry_ms.store(first.unwrap_or(NEVER), Ordering::Release);
+    }
+
+    /// Queued barriers whose time has come overtake what is ahead of them. With `copy`, as in
+    /// [`Channel::put_urgent`], gives the elements that are state, by checkpoint.
+    pub fn expire(&self, now_ms: i64, copy: bool) -> Vec<(u64, Vec<Payload>)> {
+        if self.expires_at_ms().is_none_or(|at| at > now_ms) {
+            return Vec::new();
+        }
+        let mut copies = Vec::new();
+        let wakers = {
+            let mut guard = self.inner.lock();
+            let inner = &mut *guard;
+            let (mut index, mut freed) = (0, 0);
+            while index < inner.queue.len() {
+                let barrier = match &inner.queue[index].payload {
+                    Payload::Element(StreamElement::Barrier(barrier)) if barrier.is_late(now_ms) => barrier.clone(),
+                    _ => {
+                        index += 1;
+                        continue;
+                    }
+                };
+                freed += inner.queue.remove(index).map_or(0, |item| item.bytes);
+                for urgent in inner.urgent.iter_mut().filter(|urgent| urgent.overtaken > index) {
+                    urgent.overtaken -= 1;
+                }
+                if copy {
+                    let ahead = inner.queue.iter().take(index).map(|item| &item.payload);
+                    let state = ahead.filter(|payload| payload.is_state()).cloned().collect();
+                    copies.push((barrier.checkpoint, state));
+                }
+                let overtaken = if copy { 0 } else { index };
+                inner.urgent.push_back(Urgent { barrier: barrier.overtaking(), overtaken });
+                self.urgent.fetch_add(1, Ordering::AcqRel);
+            }
+            inner.timed.retain(|(_, at)| *at > now_ms);
+            self.note_expiry(inner);
+            self.bytes.fetch_sub(freed, Ordering::AcqRel);
+            [inner.producer_waker.clone(), inner.consumer_waker.clone()]
+        };
+        for waker in wakers.into_iter().flatten() {
             waker();
         }
         copies
@@ -410,7 +488,12 @@ impl Channel {
             let before = self.bytes.fetch_sub(item.bytes, Ordering::AcqRel);
             self.length.fetch_sub(1, Ordering::AcqRel);
             let crossed = before >= self.limit && before - item.bytes < self.limit;
-            (item, if crossed { inner.producer_waker.clone() } else { None }, inner.remote.clone())
+            let timed = item.payload.timed();
+            if let Some((checkpoint, _)) = timed {
+                inner.timed.retain(|(id, _)| *id != checkpoint);
+                self.note_expiry(&inner);
+            }
+            (item, if crossed || timed.is_some() { inner.producer_waker.clone() } else { None }, inner.remote.clone())
         };
         if let Some(waker) = producer {
             waker();
@@ -450,6 +533,8 @@ impl Channel {
             let mut inner = self.inner.lock();
             let dropped = std::mem::take(&mut inner.queue);
             inner.urgent.clear();
+            inner.timed.clear();
+            self.note_expiry(&inner);
             self.bytes.store(0, Ordering::Release);
             self.length.store(0, Ordering::Release);
             self.urgent.store(0, Ordering::Release);

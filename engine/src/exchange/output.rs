@@ -166,6 +166,28 @@ impl Outputs {
         Ok(captured)
     }
 
+    /// Whether the barrier of `checkpoint` waits for a consumer in another process and may yet overtake
+    /// what is ahead of it.
+    pub fn holds_timed(&self, checkpoint: u64) -> bool {
+        self.edges.iter().flat_map(|e| &e.targets).any(|t| t.remote && t.channel.holds_timed(checkpoint))
+    }
+
+    /// Lets the barriers whose time has come overtake what waits for consumers in other processes. Gives
+    /// copies of what that of `checkpoint` has overtaken.
+    pub fn expire(&mut self, checkpoint: u64, now_ms: i64) -> Vec<CapturedChannel> {
+        let mut captured = Vec::new();
+        for edge in &self.edges {
+            for target in edge.targets.iter().filter(|target| target.remote) {
+                for (id, elements) in target.channel.expire(now_ms, true) {
+                    if id == checkpoint && !elements.is_empty() {
+                        captured.push(CapturedChannel::of(&target.channel, edge.targets.len(), elements));
+                    }
+                }
+            }
+        }
+        captured
+    }
+
     /// Sends what a producer of the edge had sent before its snapshot: to the same consumer if that is
     /// given and there is one, else as the edge distributes rows.
     ///

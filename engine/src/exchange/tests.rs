@@ -226,8 +226,14 @@ fn elements_cross_processes_in_order() {
     let kinds = Batch::new(numbers(1..3).records().clone(), Some(vec![1, 2].into()));
     send(&producer, &kinds);
     let stop = crate::element::StopMode::Drain;
-    let barrier =
-        Barrier { checkpoint: 9, timestamp_ms: 3, savepoint: Some("file:///s".into()), stop, unaligned: false };
+    let barrier = Barrier {
+        checkpoint: 9,
+        timestamp_ms: 3,
+        savepoint: Some("file:///s".into()),
+        stop,
+        aligned_timeout_ms: 7,
+        ..Barrier::default()
+    };
     for element in [
         StreamElement::Watermark(-5),
         StreamElement::Idle,

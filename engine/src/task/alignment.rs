@@ -2,10 +2,13 @@
 //!
 //! Of an aligned checkpoint a channel that has delivered the barrier is blocked until the others have.
 //! An unaligned one begins with the first barrier and blocks none: what comes through the others until
-//! theirs is in flight. At most one checkpoint is pending: a newer barrier gives the older one up.
+//! theirs is in flight. An aligned one may become unaligned when its timeout has passed. At most one
+//! checkpoint is pending: a newer barrier gives the older one up. At least once is another matter: such
+//! barriers are only counted ([`super::tracking`]).
 
 use std::collections::BTreeSet;
 
+use super::tracking::Tracker;
 use crate::element::Barrier;
 
 /// How many aborted checkpoints that were not yet seen are remembered.
@@ -39,12 +42,19 @@ pub struct Alignment {
     /// The highest checkpoint that was completed or given up here.
     last: u64,
     aborted: BTreeSet<u64>,
+    tracker: Tracker,
 }
 
 impl Alignment {
     /// For a task of `channels` input channels.
     pub fn new(channels: usize) -> Alignment {
-        Alignment { ended: vec![false; channels], pending: None, last: 0, aborted: BTreeSet::new() }
+        Alignment {
+            ended: vec![false; channels],
+            pending: None,
+            last: 0,
+            aborted: BTreeSet::new(),
+            tracker: Tracker::default(),
+        }
     }
 
     /// Whether `channel` must not be read because it is ahead of others.
@@ -57,6 +67,27 @@ impl Alignment {
         self.pending.as_ref().is_some_and(|p| p.barrier.unaligned && !p.aligned[channel])
     }
 
+    /// When the pending barrier, which began aligned, overtakes rows, in ms since 1970.
+    pub fn expires_at_ms(&self) -> Option<i64> {
+        self.pending.as_ref().and_then(|p| p.barrier.overtakes_at_ms())
+    }
+
+    /// If that moment has come, the checkpoint goes on as an unaligned one.
+    pub fn expire(&mut self, now_ms: i64) -> Verdict {
+        let mut verdict = Verdict::default();
+        if self.pending.as_ref().is_some_and(|p| p.barrier.is_late(now_ms)) {
+            self.overtake(&mut verdict);
+        }
+        verdict
+    }
+
+    fn overtake(&mut self, verdict: &mut Verdict) {
+        if let Some(pending) = self.pending.as_mut().filter(|p| !p.barrier.unaligned) {
+            pending.barrier.unaligned = true;
+            verdict.begins = Some(pending.barrier.clone());
+        }
+    }
+
     /// The checkpoint that waits for channels.
     pub fn pending(&self) -> Option<u64> {
         self.pending.as_ref().map(|p| p.barrier.checkpoint)
@@ -64,6 +95,9 @@ impl Alignment {
 
     /// A barrier came in on `channel`.
     pub fn barrier(&mut self, channel: usize, barrier: Barrier, now_us: u64) -> Verdict {
+        if barrier.at_least_once {
+            return self.track(Some(channel), barrier, now_us);
+        }
         let mut verdict = Verdict::default();
         if self.start(barrier, now_us, &mut verdict)
             && let Some(pending) = &mut self.pending
@@ -77,6 +111,9 @@ impl Alignment {
     /// The JobManager triggered a task whose producers have all finished: channels count as aligned
     /// when their end is reached.
     pub fn trigger(&mut self, barrier: Barrier, now_us: u64) -> Verdict {
+        if barrier.at_least_once {
+            return self.track(None, barrier, now_us);
+        }
         let mut verdict = Verdict::default();
         self.start(barrier, now_us, &mut verdict);
         self.settle(now_us, &mut verdict);
@@ -88,12 +125,20 @@ impl Alignment {
         self.ended[channel] = true;
         let mut verdict = Verdict::default();
         self.settle(now_us, &mut verdict);
+        self.settle_tracked(now_us, &mut verdict);
         verdict
     }
 
     /// A producer gave up `checkpoint` before its snapshot.
     pub fn cancelled_upstream(&mut self, checkpoint: u64) -> Verdict {
         let mut verdict = Verdict::default();
+        if self.tracker.holds(checkpoint) {
+            if self.tracker.give_up(checkpoint) {
+                verdict.declined.push((checkpoint, "received the cancellation of a producer"));
+                verdict.cancel_downstream.push(checkpoint);
+            }
+            return verdict;
+        }
         let pending = self.pending();
         if checkpoint > self.last && pending.is_none_or(|p| checkpoint >= p) {
             if let Some(older) = pending.filter(|&p| p < checkpoint) {
@@ -117,6 +162,10 @@ impl Alignment {
             self.pending = None;
             self.last = checkpoint;
             verdict.cancel_downstream.push(checkpoint);
+        } else if self.tracker.holds(checkpoint) {
+            if self.tracker.give_up(checkpoint) {
+                verdict.cancel_downstream.push(checkpoint);
+            }
         } else {
             self.aborted.insert(checkpoint);
             if self.aborted.len() > REMEMBERED_ABORTS {
@@ -126,6 +175,31 @@ impl Alignment {
         verdict
     }
 
+    /// A barrier that blocks nothing came in on `channel`, or none will come.
+    fn track(&mut self, channel: Option<usize>, barrier: Barrier, now_us: u64) -> Verdict {
+        let mut verdict = Verdict::default();
+        let checkpoint = barrier.checkpoint;
+        if checkpoint <= self.last {
+            return verdict;
+        }
+        if let Some(dropped) = self.tracker.barrier(channel, barrier, self.ended.len(), now_us) {
+            verdict.declined.push((dropped, "too many newer checkpoints are under way"));
+        }
+        if self.aborted.remove(&checkpoint) && self.tracker.give_up(checkpoint) {
+            verdict.cancel_downstream.push(checkpoint);
+        }
+        self.settle_tracked(now_us, &mut verdict);
+        verdict
+    }
+
+    fn settle_tracked(&mut self, now_us: u64, verdict: &mut Verdict) {
+        let Some(done) = self.tracker.complete(&self.ended) else { return };
+        self.last = self.last.max(done.barrier.checkpoint);
+        self.aborted = self.aborted.split_off(&self.last);
+        verdict.declined.extend(done.older.into_iter().map(|id| (id, "subsumed by a newer checkpoint")));
+        verdict.complete = Some((done.barrier, now_us.saturating_sub(done.started_us)));
+    }
+
     /// Whether the barrier's checkpoint is pending afterwards.
     fn start(&mut self, barrier: Barrier, now_us: u64, verdict: &mut Verdict) -> bool {
         let checkpoint = barrier.checkpoint;
@@ -133,7 +207,12 @@ impl Alignment {
             return false;
         }
         match self.pending() {
-            Some(pending) if pending == checkpoint => return true,
+            Some(pending) if pending == checkpoint => {
+                if barrier.unaligned {
+                    self.overtake(verdict);
+                }
+                return true;
+            }
             Some(pending) if pending > checkpoint => return false,
             Some(pending) => {
                 verdict.declined.push((pending, "subsumed by a newer checkpoint"));
@@ -171,7 +250,7 @@ mod tests {
     use super::*;
 
     fn barrier(checkpoint: u64) -> Barrier {
-        Barrier { checkpoint, timestamp_ms: 0, savepoint: None, stop: crate::element::StopMode::None, unaligned: false }
+        Barrier { checkpoint, ..Barrier::default() }
     }
 
     fn completed(verdict: &Verdict) -> Option<u64> {
@@ -245,6 +324,74 @@ mod tests {
         let verdict = alignment.barrier(1, overtaking(1), 30);
         assert_eq!((verdict.begins, verdict.complete), (None, Some((overtaking(1), 20))));
         assert!(!alignment.is_overtaken(1));
+    }
+
+    fn timed(checkpoint: u64) -> Barrier {
+        Barrier { timestamp_ms: 1_000, aligned_timeout_ms: 50, ..barrier(checkpoint) }
+    }
+
+    #[test]
+    fn an_aligned_checkpoint_becomes_unaligned_when_its_timeout_has_passed() {
+        let mut alignment = Alignment::new(3);
+        assert_eq!(alignment.barrier(0, timed(1), 0), Verdict::default());
+        assert!(alignment.is_blocked(0));
+        assert_eq!(alignment.expires_at_ms(), Some(1_050));
+        assert_eq!(alignment.expire(1_049), Verdict::default());
+        let verdict = alignment.expire(1_050);
+        assert_eq!((verdict.begins, verdict.complete), (Some(timed(1).overtaking()), None));
+        assert!(!alignment.is_blocked(0) && !alignment.is_overtaken(0) && alignment.is_overtaken(1));
+        assert_eq!((alignment.expires_at_ms(), alignment.expire(2_000)), (None, Verdict::default()));
+        // Whatever form the others have.
+        alignment.barrier(1, timed(1), 0);
+        let verdict = alignment.barrier(2, timed(1).overtaking(), 7);
+        assert_eq!((verdict.begins, verdict.complete), (None, Some((timed(1).overtaking(), 7))));
+    }
+
+    #[test]
+    fn a_barrier_that_overtakes_makes_the_aligned_checkpoint_unaligned() {
+        let mut alignment = Alignment::new(2);
+        alignment.barrier(0, timed(1), 0);
+        let verdict = alignment.barrier(1, timed(1).overtaking(), 0);
+        assert_eq!(verdict.begins, Some(timed(1).overtaking()));
+        assert_eq!(verdict.complete, Some((timed(1).overtaking(), 0)));
+    }
+
+    fn counted(checkpoint: u64) -> Barrier {
+        Barrier { at_least_once: true, ..barrier(checkpoint) }
+    }
+
+    #[test]
+    fn at_least_once_blocks_nothing_and_counts_several_checkpoints() {
+        let mut alignment = Alignment::new(2);
+        alignment.barrier(0, counted(1), 0);
+        assert_eq!(alignment.barrier(0, counted(2), 0), Verdict::default());
+        assert!(!alignment.is_blocked(0) && !alignment.is_overtaken(1));
+        assert_eq!(completed(&alignment.barrier(1, counted(1), 0)), Some(1));
+        assert_eq!(completed(&alignment.barrier(1, counted(2), 0)), Some(2));
+        // One that is incomplete is given up with the completion of a newer one.
+        alignment.barrier(0, counted(3), 0);
+        alignment.barrier(0, counted(4), 0);
+        let verdict = alignment.barrier(1, counted(4), 0);
+        assert_eq!((completed(&verdict), verdict.declined.len()), (Some(4), 1));
+        assert_eq!(alignment.barrier(1, counted(3), 0), Verdict::default());
+    }
+
+    #[test]
+    fn at_least_once_knows_ends_and_aborts() {
+        let mut alignment = Alignment::new(2);
+        alignment.barrier(0, counted(1), 0);
+        assert_eq!(alignment.aborted(1).cancel_downstream, [1]);
+        assert_eq!(alignment.barrier(1, counted(1), 0), Verdict::default(), "it was given up");
+        assert_eq!(alignment.aborted(2), Verdict::default());
+        assert_eq!(alignment.barrier(0, counted(2), 0).cancel_downstream, [2]);
+        assert_eq!(alignment.barrier(1, counted(2), 0), Verdict::default());
+        alignment.barrier(0, counted(3), 0);
+        assert_eq!(alignment.cancelled_upstream(3).cancel_downstream, [3]);
+        assert_eq!(alignment.cancelled_upstream(3), Verdict::default());
+        alignment.barrier(0, counted(4), 0);
+        assert_eq!(completed(&alignment.end_of_partition(1, 0)), Some(4));
+        assert_eq!(completed(&alignment.trigger(counted(5), 0)), None);
+        assert_eq!(completed(&alignment.end_of_partition(0, 0)), Some(5));
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod panics;
 pub mod slot;
 pub mod snapshot;
+mod tracking;
 pub mod watermarks;
 
 #[cfg(test)]

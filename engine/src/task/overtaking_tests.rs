@@ -10,14 +10,14 @@ use super::machine::RecoveredInput;
 use super::snapshot::SnapshotStore;
 use super::testing::*;
 use super::{Step, TaskMessage};
-use crate::element::{Barrier, StopMode, StreamElement};
+use crate::element::{Barrier, StreamElement};
 use crate::exchange::captured::decode;
 use crate::exchange::channel::{Channel, Payload};
 use crate::exchange::codec::Decoder;
 use crate::exchange::output::OutputTarget;
 
 fn overtaking(checkpoint: u64) -> Barrier {
-    Barrier { checkpoint, timestamp_ms: 0, savepoint: None, stop: StopMode::None, unaligned: true }
+    Barrier { checkpoint, unaligned: true, ..Barrier::default() }
 }
 
 fn put(channel: &Channel, v: &[i64]) {
@@ -245,4 +245,156 @@ fn a_newer_barrier_waits_for_the_snapshot_under_way() {
         assert!(built.recorder.has(&Event::Ack(checkpoint)), "{:?}", built.recorder.events.lock());
         assert_eq!(inputs_of(&built.recorder, checkpoint), BTreeMap::from([(0, strings(&["[1]"]))]));
     }
+}
+
+/// Triggered at 1 000 ms, when the clock of a [`Harness`] begins.
+fn timed(checkpoint: u64) -> Barrier {
+    Barrier { checkpoint, timestamp_ms: 1_000, aligned_timeout_ms: 100, ..Barrier::default() }
+}
+
+#[test]
+fn a_barrier_in_time_stays_aligned() {
+    let harness = Harness { checkpointing: true, ..Harness::default() };
+    let (a, b, out) = (channel("in", 0, 0), channel("in", 1, 0), channel("out", 0, 0));
+    let inputs = [(0, a.clone()), (0, b.clone())];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
+    let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &inputs, outputs);
+    a.put_control(StreamElement::Barrier(timed(1)));
+    put(&a, &[1]);
+    put(&b, &[2]);
+    let Step::Blocked { until_ms, .. } = step(&mut built.task) else { panic!("it is blocked") };
+    assert_eq!(until_ms, Some(1_100), "it looks after the barrier in time");
+    assert_eq!((a.len(), b.len()), (1, 0), "the first waits");
+    harness.clock.advance(99);
+    b.put_control(StreamElement::Barrier(timed(1)));
+    step(&mut built.task);
+    assert!(built.recorder.has(&Event::Ack(1)));
+    assert_eq!(inputs_of(&built.recorder, 1), BTreeMap::new());
+    assert!(!out.has_urgent());
+    assert_eq!(shown(&drain(&out)), ["[2]", "B1", "[1]"]);
+}
+
+#[test]
+fn when_the_timeout_has_passed_the_barrier_overtakes_wherever_it_is() {
+    let harness = Harness { checkpointing: true, ..Harness::default() };
+    let (a, b, out) = (channel("in", 0, 0), channel("in", 1, 0), channel("out", 0, 0));
+    let inputs = [(0, a.clone()), (0, b.clone())];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
+    let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &inputs, outputs);
+    step(&mut built.task);
+    let row: Vec<i64> = (0..8_192).collect();
+    while !out.is_full() {
+        put(&a, &row);
+        step(&mut built.task);
+    }
+    let full = out.len();
+    // Neither of these barriers is reached: the consumer takes nothing.
+    put(&a, &[1]);
+    a.put_control(StreamElement::Barrier(timed(1)));
+    put(&a, &[2]);
+    put(&b, &[3]);
+    let Step::Blocked { until_ms, .. } = step(&mut built.task) else { panic!("it is blocked") };
+    assert_eq!((until_ms, out.len()), (Some(1_100), full));
+    harness.clock.advance(100);
+    step(&mut built.task);
+    assert!(out.has_urgent() && !built.recorder.has(&Event::Ack(1)));
+    // It comes too late, so it overtakes at once.
+    put(&b, &[4]);
+    b.put_control(StreamElement::Barrier(timed(1)));
+    put(&b, &[5]);
+    step(&mut built.task);
+    assert!(built.recorder.has(&Event::Ack(1)));
+    let expected = BTreeMap::from([(0, strings(&["[1]"])), (1, strings(&["[3]", "[4]"]))]);
+    assert_eq!(inputs_of(&built.recorder, 1), expected);
+    let (barrier, overtaken) = out.take_urgent().unwrap();
+    assert_eq!((barrier, overtaken.len()), (timed(1).overtaking(), full));
+}
+
+#[test]
+fn an_input_that_waits_for_the_others_is_read_on_after_the_timeout() {
+    let harness = Harness { checkpointing: true, ..Harness::default() };
+    let (a, b, out) = (channel("in", 0, 0), channel("in", 1, 0), channel("out", 0, 0));
+    let inputs = [(0, a.clone()), (0, b.clone())];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
+    let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &inputs, outputs);
+    a.put_control(StreamElement::Barrier(timed(1)));
+    put(&a, &[1]);
+    step(&mut built.task);
+    assert_eq!(a.len(), 1);
+    harness.clock.advance(100);
+    step(&mut built.task);
+    assert!(a.is_empty() && out.has_urgent());
+    put(&b, &[2]);
+    step(&mut built.task);
+    b.put_control(StreamElement::Barrier(timed(1)));
+    step(&mut built.task);
+    assert!(built.recorder.has(&Event::Ack(1)));
+    assert_eq!(inputs_of(&built.recorder, 1), BTreeMap::from([(1, strings(&["[2]"]))]));
+}
+
+#[test]
+fn a_sent_barrier_overtakes_in_the_queue_to_another_process() {
+    for overtakes in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = format!("file://{}", folder.path().display());
+        let harness = Harness { checkpointing: true, checkpoints, ..Harness::default() };
+        let (input, out) = (channel("in", 0, 0), channel("out", 0, 3));
+        let mut spec = output("out", forward(), std::slice::from_ref(&out));
+        spec.targets = vec![OutputTarget { channel: out.clone(), remote: true }];
+        let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &[(0, input.clone())], vec![spec]);
+        put(&input, &[1]);
+        input.put_control(StreamElement::Barrier(timed(1)));
+        step(&mut built.task);
+        put(&input, &[2]);
+        let Step::Blocked { until_ms, .. } = step(&mut built.task) else { panic!("it is blocked") };
+        assert_eq!((until_ms, out.len()), (Some(1_100), 3));
+        assert!(!built.recorder.has(&Event::Ack(1)), "what is ahead of the barrier may become part of it");
+        if !overtakes {
+            out.take_if(|_, _| true).unwrap();
+            out.take_if(|_, _| true).unwrap();
+        }
+        harness.clock.advance(100);
+        step(&mut built.task);
+        assert!(built.recorder.has(&Event::Ack(1)));
+        assert_eq!(out.has_urgent(), overtakes);
+        let snapshot = built.recorder.snapshots.lock()[&1].clone();
+        let sent = in_flight(&snapshot.outputs, |s| s.consumer_subtask);
+        let expected = if overtakes { BTreeMap::from([(3, strings(&["[1]"]))]) } else { BTreeMap::new() };
+        assert_eq!(sent, expected);
+    }
+}
+
+#[test]
+fn a_barrier_that_left_in_time_completes_without_its_timeout() {
+    let harness = Harness { checkpointing: true, ..Harness::default() };
+    let (input, out) = (channel("in", 0, 0), channel("out", 0, 3));
+    let mut spec = output("out", forward(), std::slice::from_ref(&out));
+    spec.targets = vec![OutputTarget { channel: out.clone(), remote: true }];
+    let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &[(0, input.clone())], vec![spec]);
+    input.put_control(StreamElement::Barrier(timed(1)));
+    step(&mut built.task);
+    assert!(!built.recorder.has(&Event::Ack(1)));
+    built.task.take_woken();
+    assert!(out.take_if(|_, _| true).is_some());
+    assert!(built.task.take_woken(), "the sender says that the barrier has left");
+    step(&mut built.task);
+    assert!(built.recorder.has(&Event::Ack(1)));
+}
+
+#[test]
+fn at_least_once_no_input_waits_for_another() {
+    let harness = Harness { checkpointing: true, ..Harness::default() };
+    let (a, b, out) = (channel("in", 0, 0), channel("in", 1, 0), channel("out", 0, 0));
+    let inputs = [(0, a.clone()), (0, b.clone())];
+    let outputs = vec![output("out", forward(), std::slice::from_ref(&out))];
+    let mut built = harness.task("pass", 0, vec![operator(Pass::default())], &inputs, outputs);
+    let barrier = || StreamElement::Barrier(Barrier { checkpoint: 1, at_least_once: true, ..Barrier::default() });
+    a.put_control(barrier());
+    put(&a, &[1]);
+    step(&mut built.task);
+    assert_eq!(shown(&drain(&out)), ["[1]"], "rows behind the first barrier go on");
+    b.put_control(barrier());
+    step(&mut built.task);
+    assert!(built.recorder.has(&Event::Ack(1)));
+    assert_eq!(shown(&drain(&out)), ["B1"]);
 }

@@ -15,7 +15,7 @@ use crate::element::{Barrier, StopMode, StreamElement};
 use crate::exchange::channel::{Channel, ChannelFailure, Payload};
 
 fn barrier(checkpoint: u64) -> Barrier {
-    Barrier { checkpoint, timestamp_ms: 0, savepoint: None, stop: StopMode::None, unaligned: false }
+    Barrier { checkpoint, ..Barrier::default() }
 }
 
 fn stop_barrier(checkpoint: u64, stop: StopMode) -> Barrier {

@@ -384,6 +384,8 @@ impl Core {
             stop: trigger.stop(),
             savepoint: trigger.savepoint.then_some(trigger.target),
             unaligned: trigger.unaligned,
+            aligned_timeout_ms: trigger.aligned_timeout_ms,
+            at_least_once: trigger.at_least_once,
         };
         let refusal = match attempt_of(Some(&attempt)).ok().as_ref().and_then(|a| {
             let tasks = self.tasks.lock();

@@ -7,11 +7,9 @@ use super::{ConfigOption, keys};
 
 /// Keys whose values are checked and otherwise ignored. Their descriptions say why.
 const WITHOUT_EFFECT: &[&ConfigOption] = &[
-    &keys::CHECKPOINTING_MODE,
     &keys::CHECKPOINTING_STORAGE,
     &keys::CHECKPOINTING_INCREMENTAL,
     &keys::CHECKPOINTING_CREATE_SUBDIR,
-    &keys::CHECKPOINTING_ALIGNED_TIMEOUT,
     &keys::CHECKPOINTING_LOCAL_BACKUP_DIRS,
     &keys::SLOT_IDLE_TIMEOUT,
     &keys::REST_ADDRESS,

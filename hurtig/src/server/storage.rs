@@ -65,6 +65,26 @@ impl CheckpointStorage for JobStorage {
         read_savepoint(&self.stores, object).await.map_err(storage_error)
     }
 
+    async fn read_beside(&self, object: &str) -> Result<Vec<v1::CheckpointMetadata>, StorageError> {
+        let folder = object.rsplitn(3, '/').nth(2).unwrap_or_default();
+        let is_checkpoint = |uri: &str| {
+            let mut parts = uri.rsplitn(3, '/');
+            parts.next() == Some("_metadata") && parts.next().is_some_and(|name| name.starts_with("chk-"))
+        };
+        let mut others = Vec::new();
+        for found in self.stores.list(folder).await.map_err(storage_error)? {
+            if is_checkpoint(&found.uri) && found.uri != object {
+                match read_savepoint(&self.stores, &found.uri).await {
+                    Ok(metadata) => others.push(metadata),
+                    // Deleted meanwhile.
+                    Err(StateError::NotFound(_)) => {}
+                    Err(error) => return Err(storage_error(error)),
+                }
+            }
+        }
+        Ok(others)
+    }
+
     async fn delete(&self, objects: &[String]) -> Result<(), StorageError> {
         let mut failures = Vec::new();
         let mut folders = BTreeSet::new();
@@ -118,6 +138,7 @@ pub(super) fn storage_error(error: StateError) -> StorageError {
     match error {
         StateError::Conflict(_) => StorageError::Conflict(message),
         StateError::NotFound(_) => StorageError::NotFound(message),
+        StateError::Corrupt(_) => StorageError::Damaged(message),
         StateError::Storage(_) | StateError::Connection(_) => StorageError::Unavailable(message),
         _ => StorageError::Permanent(message),
     }

@@ -102,6 +102,8 @@ pub struct FileTracker {
     /// What the job starts from and does not own.
     unclaimed: Option<CompletedCheckpoint>,
     claimed: BTreeSet<String>,
+    /// What checkpoints beside a claimed one refer to: someone may restore those.
+    others: BTreeSet<String>,
     /// Folders of the last savepoints that this job has begun and not completed.
     savepoints: VecDeque<String>,
     retained: Vec<CompletedCheckpoint>,
@@ -117,6 +119,7 @@ impl FileTracker {
             directory,
             unclaimed: None,
             claimed: BTreeSet::new(),
+            others: BTreeSet::new(),
             savepoints: VecDeque::new(),
             retained: Vec::new(),
             dropped: Vec::new(),
@@ -149,6 +152,28 @@ impl FileTracker {
             self.claimed.insert(completed.metadata_object.clone());
         }
         self.retained.push(completed);
+    }
+
+    /// A retained checkpoint that was taken over from a run that kept it, as opposed to a savepoint.
+    pub fn claimed_checkpoint(&self) -> Option<&CompletedCheckpoint> {
+        self.retained.iter().find(|completed| completed.claimed && completed.metadata_object.contains("/chk-"))
+    }
+
+    /// These checkpoints lie beside the claimed one: what they refer to stays. Those from `first` on are
+    /// this run's if the claimed one lies in its folder.
+    pub fn keep_for_others(&mut self, others: &[v1::CheckpointMetadata], first: u64) {
+        let Some(claimed) = self.claimed_checkpoint() else { return };
+        let (id, own_folder) = (claimed.id, claimed.metadata_object.starts_with(&self.directory));
+        let others =
+            others.iter().filter(|other| other.checkpoint_id != id && (other.checkpoint_id < first || !own_folder));
+        let subtasks = others.flat_map(|other| &other.vertices).flat_map(|vertex| &vertex.subtasks);
+        self.others = subtasks.flat_map(objects_of).map(str::to_owned).collect();
+    }
+
+    /// They are read once more.
+    pub fn forget_retained(&mut self) {
+        self.retained.clear();
+        self.claimed.clear();
     }
 
     /// What the job starts from without owning it.
@@ -240,7 +265,7 @@ impl FileTracker {
         objects.retain(|object| {
             let own = object.starts_with(&self.directory) || self.claimed.contains(object);
             let own = own || self.savepoints.iter().any(|folder| object.starts_with(folder));
-            own && others.is_none_or(|others| !others.contains(object))
+            own && !self.others.contains(object) && others.is_none_or(|others| !others.contains(object))
         });
         objects
     }

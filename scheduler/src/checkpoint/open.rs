@@ -5,6 +5,9 @@
 //! A job with something to start from (`execution.state-recovery.path`) restores that as long as it has
 //! no checkpoint of its own. HEAD says what a run was started from: under the same job id, a run that
 //! starts from something else is another one, and what the earlier one has left means nothing to it.
+//!
+//! A retained checkpoint whose metadata is missing or damaged fails the job, or, where the configuration
+//! allows to go back to an earlier one, is struck from HEAD before any other is restored.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,6 +36,8 @@ pub(super) struct Opening {
     takes_over: bool,
     /// HEAD is of an earlier run under the same job id, or there is none.
     new_run: bool,
+    /// It is known what the neighbours of a claimed checkpoint refer to.
+    neighbours_read: bool,
     retry_at: Option<i64>,
 }
 
@@ -93,7 +98,15 @@ impl CheckpointCoordinator {
                 self.start_read(*metadata, now);
             }
             StorageReply::Metadata(Ok(metadata)) => self.metadata_read(*metadata, now),
-            StorageReply::Head(Err(error)) | StorageReply::Metadata(Err(error)) => self.open_failed(error, now),
+            StorageReply::Beside(Ok(others)) => {
+                let first = self.head.current().first_checkpoint_id;
+                self.files.keep_for_others(&others, first);
+                self.opening.neighbours_read = true;
+                self.read_next_metadata(now);
+            }
+            StorageReply::Head(Err(error)) | StorageReply::Metadata(Err(error)) | StorageReply::Beside(Err(error)) => {
+                self.open_failed(error, now);
+            }
             _ => {}
         }
     }
@@ -158,7 +171,32 @@ impl CheckpointCoordinator {
         }
     }
 
+    /// Strikes the retained checkpoint that was being read from HEAD, if another is retained and the
+    /// job's configuration allows it, and reads the others again. Else says what would help.
+    fn strike_damaged(&mut self, error: StorageError) -> Result<(), StorageError> {
+        let Stage::ReadingMetadata(unread) = &self.opening.stage else { return Err(error) };
+        let (StorageError::NotFound(text) | StorageError::Damaged(text)) = &error else { return Err(error) };
+        let mut head = self.head.current().clone();
+        let Some(id) = unread.front().map(|entry| entry.checkpoint_id).filter(|_| head.retained.len() > 1) else {
+            return Err(error);
+        };
+        if !self.settings.fall_back {
+            let advice = "hurtig.recovery.fall-back-to-earlier-checkpoint lets the job do without this checkpoint";
+            return Err(StorageError::Damaged(format!("{text} ({advice})")));
+        }
+        tracing::warn!(job = %self.job, checkpoint = id, %error, "a checkpoint without usable metadata is given up");
+        head.retained.retain(|entry| entry.checkpoint_id != id);
+        self.files.forget_retained();
+        self.opening.stage = Stage::Claiming;
+        self.swap_head(head, HeadPurpose::Claim);
+        Ok(())
+    }
+
     fn open_failed(&mut self, error: StorageError, now: i64) {
+        let error = match self.strike_damaged(error) {
+            Ok(()) => return,
+            Err(error) => error,
+        };
         self.opening.attempts += 1;
         let hopeless = !matches!(error, StorageError::Unavailable(_));
         // A job that has been taken on for good waits for as long as the store is away.
@@ -226,6 +264,11 @@ impl CheckpointCoordinator {
             Some(next) => {
                 let object = next.metadata_object.clone();
                 self.call(Purpose::Open, StorageRequest::ReadMetadata { object });
+            }
+            // A claimed checkpoint may share files with others of its job, which are not claimed.
+            None if !self.opening.neighbours_read && self.files.claimed_checkpoint().is_some() => {
+                let object = self.files.claimed_checkpoint().map(|c| c.metadata_object.clone()).unwrap_or_default();
+                self.call(Purpose::Open, StorageRequest::ReadBeside { object });
             }
             None => {
                 self.opening.stage = Stage::Open;

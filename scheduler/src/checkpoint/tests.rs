@@ -222,6 +222,28 @@ fn what_a_job_claims_is_its_own_and_goes_when_it_is_subsumed() {
 }
 
 #[test]
+fn what_a_claimed_checkpoint_shares_with_others_of_its_job_stays() {
+    let settings = [
+        ("execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION"),
+        ("execution.checkpointing.num-retained", "2"),
+    ];
+    let mut first = Fixture::with("a", MemoryStore::default(), &settings);
+    assert_eq!((first.checkpoint(&["1-a", "1-b"]), first.checkpoint(&["1-b", "2-c"])), (1, 2));
+    first.coordinator.end("CANCELED");
+    first.answer();
+    let path = chk(1);
+    let mut second = Fixture::with("b", first.store, &[(PATH, &path), CLAIM]);
+    // After a takeover as well.
+    second = Fixture::with("c", second.store.clone(), &[(PATH, &path), CLAIM]);
+    for file in ["9-d", "9-e", "9-f"] {
+        second.checkpoint(&[file]);
+    }
+    let gone: Vec<_> = second.store.deleted.iter().map(|object| object.rsplit('/').next().unwrap()).collect();
+    assert!(gone.contains(&"1-a") && gone.contains(&"9-d"), "{gone:?}");
+    assert!(!gone.contains(&"1-b"), "checkpoint 2, which is not claimed, refers to it: {gone:?}");
+}
+
+#[test]
 fn another_path_is_another_run_and_nothing_is_left_of_the_old_one() {
     let mut first = Fixture::open("a", ended_run());
     let id = first.checkpoint(&["7-x"]);
@@ -230,6 +252,36 @@ fn another_path_is_another_run_and_nothing_is_left_of_the_old_one() {
     assert_eq!(second.coordinator.latest().map(|l| l.id), Some(1), "not {id}");
     let (_, others) = Fixture::try_open("c", first.store, &[(PATH, "memory://nowhere")]);
     assert!(matches!(&others[..], [CheckpointAction::OpenFailed(StorageError::NotFound(_))]), "{others:?}");
+}
+
+#[test]
+fn a_checkpoint_without_usable_metadata_is_struck_from_head_if_that_is_allowed() {
+    let two = ("execution.checkpointing.num-retained", "2");
+    let fall_back = ("hurtig.recovery.fall-back-to-earlier-checkpoint", "true");
+    let mut first = Fixture::with("a", MemoryStore::default(), &[two]);
+    let (older, newer) = (first.checkpoint(&["1-a"]), first.checkpoint(&["1-a", "2-b"]));
+    let mut store = first.store.clone();
+    store.metadata.remove(&format!("{}/_metadata", chk(newer))).expect("it was there");
+
+    let (_, others) = Fixture::try_open("b", store.clone(), &[two]);
+    let [CheckpointAction::OpenFailed(error)] = &others[..] else { panic!("{others:?}") };
+    assert!(error.to_string().contains("fall-back-to-earlier-checkpoint"), "{error}");
+
+    let mut second = Fixture::with("b", store, &[two, fall_back]);
+    assert_eq!(second.coordinator.latest().map(|l| l.id), Some(older));
+    let named = |f: &Fixture| -> Vec<u64> {
+        f.store.head.as_ref().unwrap().0.retained.iter().map(|entry| entry.checkpoint_id).collect()
+    };
+    assert_eq!(named(&second), [older], "a successor does not try it again");
+    assert_eq!(second.coordinator.files.retained().len(), 1);
+    let next = second.checkpoint(&["1-a", "9-c"]);
+    assert!(next > newer, "its number is not given out again");
+    assert_eq!(named(&second), [older, next]);
+    // The only one there is cannot be done without.
+    let mut store = second.store.clone();
+    store.metadata.clear();
+    let (_, others) = Fixture::try_open("c", store, &[two, fall_back]);
+    assert!(matches!(&others[..], [CheckpointAction::OpenFailed(_)]), "{others:?}");
 }
 
 #[test]

@@ -128,6 +128,8 @@ impl JobMaster {
     fn send_trigger(&mut self, task: usize, trigger: &TriggerRequest) {
         let Some(slot) = self.executions[task].slot else { return };
         let folder = |savepoint: &SavepointRequest| savepoint.folder.clone();
+        let settings = &self.settings.checkpoints;
+        let overtakes = settings.unaligned && trigger.savepoint.is_none();
         let message = internal::TriggerCheckpoint {
             attempt: Some(self.attempt_id(task)),
             checkpoint_id: trigger.id,
@@ -135,7 +137,9 @@ impl JobMaster {
             savepoint: trigger.savepoint.is_some(),
             target: trigger.savepoint.as_ref().map(folder).unwrap_or_default(),
             stop: trigger.savepoint.as_ref().map_or(StopMode::None, |savepoint| savepoint.stop).into(),
-            unaligned: self.settings.checkpoints.unaligned && trigger.savepoint.is_none(),
+            unaligned: overtakes && settings.aligned_timeout_ms == 0,
+            aligned_timeout_ms: if overtakes { settings.aligned_timeout_ms } else { 0 },
+            at_least_once: settings.at_least_once,
         };
         self.send(slot.session, ToTask::TriggerCheckpoint(message));
     }

@@ -1,5 +1,6 @@
 //! One job, driven event by event: what is sent to whom, and when.
 
+mod barriers;
 mod damaged;
 mod reader;
 mod stop;

@@ -42,6 +42,13 @@ impl MemoryStore {
                 let found = found.cloned().map(Box::new);
                 StorageReply::Metadata(found.ok_or_else(|| StorageError::NotFound(format!("{object} does not exist"))))
             }
+            StorageRequest::ReadBeside { object } => {
+                let own = object.trim_end_matches("/_metadata");
+                let folder = own.rsplit_once('/').map_or(own, |(folder, _)| folder);
+                let beside = |key: &str| key.strip_prefix(folder).is_some_and(|rest| rest.starts_with("/chk-"));
+                let others = self.metadata.iter().filter(|(key, _)| beside(key) && *key != object);
+                StorageReply::Beside(Ok(others.map(|(_, metadata)| metadata.clone()).collect()))
+            }
             StorageRequest::Delete { objects } => {
                 for object in objects {
                     // That of a savepoint goes by its folder.

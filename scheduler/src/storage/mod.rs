@@ -29,7 +29,10 @@ pub enum StorageError {
     /// server errors. May be tried again.
     #[error("{0}")]
     Unavailable(String),
-    /// Will not work whatever is tried: wrong credentials, no such bucket, corrupt object.
+    /// The object is there and is not what it should be.
+    #[error("{0}")]
+    Damaged(String),
+    /// Will not work whatever is tried: wrong credentials, no such bucket.
     #[error("{0}")]
     Permanent(String),
 }
@@ -61,6 +64,12 @@ pub trait CheckpointStorage: Send + Sync {
 
     /// Reads the metadata of a checkpoint or savepoint, by its metadata object or its folder.
     async fn read_metadata(&self, object: &str) -> Result<v1::CheckpointMetadata, StorageError>;
+
+    /// The metadata of the other checkpoints that lie beside a checkpoint of which this is the metadata
+    /// object. By default there are none.
+    async fn read_beside(&self, _object: &str) -> Result<Vec<v1::CheckpointMetadata>, StorageError> {
+        Ok(Vec::new())
+    }
 
     /// Deletes objects; one that does not exist is no error.
     async fn delete(&self, objects: &[String]) -> Result<(), StorageError>;
@@ -103,6 +112,11 @@ pub enum StorageRequest {
         /// Its URI.
         object: String,
     },
+    /// See [`CheckpointStorage::read_beside`].
+    ReadBeside {
+        /// URI.
+        object: String,
+    },
     /// See [`CheckpointStorage::delete`].
     Delete {
         /// URIs.
@@ -133,6 +147,8 @@ pub enum StorageReply {
     MetadataWritten(Result<String, StorageError>),
     /// To [`StorageRequest::ReadMetadata`].
     Metadata(Result<Box<v1::CheckpointMetadata>, StorageError>),
+    /// To [`StorageRequest::ReadBeside`].
+    Beside(Result<Vec<v1::CheckpointMetadata>, StorageError>),
     /// To [`StorageRequest::Delete`], [`StorageRequest::DeleteFolder`] and [`StorageRequest::Sweep`].
     Deleted(Result<(), StorageError>),
 }
@@ -145,6 +161,7 @@ impl StorageReply {
             StorageRequest::SwapHead { .. } => StorageReply::Swapped(Err(error)),
             StorageRequest::WriteMetadata { .. } => StorageReply::MetadataWritten(Err(error)),
             StorageRequest::ReadMetadata { .. } => StorageReply::Metadata(Err(error)),
+            StorageRequest::ReadBeside { .. } => StorageReply::Beside(Err(error)),
             StorageRequest::Delete { .. } | StorageRequest::DeleteFolder { .. } | StorageRequest::Sweep { .. } => {
                 StorageReply::Deleted(Err(error))
             }
@@ -165,6 +182,7 @@ pub async fn perform(storage: &dyn CheckpointStorage, request: StorageRequest) -
         StorageRequest::ReadMetadata { object } => {
             StorageReply::Metadata(storage.read_metadata(&object).await.map(Box::new))
         }
+        StorageRequest::ReadBeside { object } => StorageReply::Beside(storage.read_beside(&object).await),
         StorageRequest::Delete { objects } => StorageReply::Deleted(storage.delete(&objects).await),
         StorageRequest::DeleteFolder { folder } => StorageReply::Deleted(storage.delete_folder(&folder).await),
         StorageRequest::Sweep { ids, kept } => StorageReply::Deleted(storage.sweep(ids, &kept).await),

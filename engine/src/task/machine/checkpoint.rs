@@ -92,8 +92,8 @@ impl Task {
             self.metrics.alignment_us.store(alignment_us, Relaxed);
             if !barrier.unaligned {
                 self.make_due(barrier, alignment_us);
-            } else if self.gathering.as_ref().is_some_and(|g| g.checkpoint == barrier.checkpoint) {
-                self.gathered();
+            } else {
+                self.gathered_if_complete();
             }
         }
         Ok(())
@@ -138,6 +138,7 @@ impl Task {
             self.outputs.control(&StreamElement::Barrier(checkpoint.barrier.clone()))?;
             Vec::new()
         };
+        let sent = (!unaligned && self.outputs.holds_timed(id)).then(|| checkpoint.barrier.clone());
         self.keyed.begin_checkpoint();
         let members = if self.finished { Vec::new() } else { self.chain.snapshot(id)? };
         if self.due.is_none() {
@@ -163,8 +164,8 @@ impl Task {
         );
         let alignment_us = checkpoint.alignment_us;
         self.in_flight = Some(InFlight { checkpoint: id, sync_us, alignment_us });
-        if unaligned {
-            self.gather(id, part, outputs);
+        if unaligned || sent.is_some() {
+            self.gather(id, part, outputs, sent);
         } else {
             self.spawn_snapshot(id, part);
         }

@@ -72,7 +72,9 @@ impl Task {
             StreamElement::Watermark(ms) => self.time(port, channel, TimeEvent::Watermark(ms))?,
             StreamElement::Idle => self.time(port, channel, TimeEvent::Idle)?,
             StreamElement::Active => self.time(port, channel, TimeEvent::Active)?,
-            StreamElement::Barrier(barrier) if barrier.unaligned => self.overtaken(index, barrier, Vec::new())?,
+            StreamElement::Barrier(barrier) if barrier.unaligned || barrier.is_late(self.clock.now_ms()) => {
+                self.overtaken(index, barrier.overtaking(), Vec::new())?;
+            }
             StreamElement::Barrier(barrier) => {
                 let verdict = self.alignment.barrier(index, barrier, self.clock.monotonic_us());
                 self.apply(verdict)?;

@@ -301,7 +301,10 @@ impl Task {
                 Ok(Turn::Worked) => self.turns += 1,
                 // Rows that wait for their batch to fill leave before the task does.
                 Ok(Turn::Blocked(reason, until_ms)) => match self.outputs.flush() {
-                    Ok(()) => return Step::Blocked { reason, until_ms },
+                    Ok(()) => {
+                        let until_ms = until_ms.into_iter().chain(self.barrier_expiry_ms()).min();
+                        return Step::Blocked { reason, until_ms };
+                    }
                     Err(error) => return Step::Ended(Outcome::Failed(error.to_string())),
                 },
                 Ok(Turn::Ended) => return Step::Ended(Outcome::Finished),
@@ -388,6 +391,9 @@ impl Task {
         }
         while let Some(message) = self.mailbox.try_receive() {
             self.receive(message)?;
+        }
+        if self.watch_barriers()? {
+            return Ok(Turn::Worked);
         }
         // While a snapshot is being taken, what its own barriers have overtaken must stay as it is.
         if self.checkpoint.is_none() && self.take_urgent()? {

@@ -4,6 +4,11 @@
 //! takes no more input; from then on a copy is kept of whatever comes through a channel before its
 //! barrier does. The part of the snapshot that may block starts when all barriers are there. After a
 //! restore those copies come before anything from the channels.
+//!
+//! A checkpoint may also begin aligned and become unaligned when its timeout has passed: wherever its
+//! barrier is then, be it in the queue of an input, waiting for those of other inputs, not yet sent, or
+//! in the queue to another process, it overtakes from there. So that the last can become part of the
+//! snapshot, that is not written before the barrier has left.
 
 use std::collections::VecDeque;
 
@@ -44,6 +49,8 @@ pub(super) struct Gathering {
     /// What the restored checkpoint had in flight and is not processed yet.
     recovered: Vec<CapturedChannel>,
     outputs: Vec<CapturedChannel>,
+    /// The barrier, while it waits for consumers in other processes and may yet overtake rows.
+    sent: Option<Barrier>,
 }
 
 impl Task {
@@ -52,6 +59,61 @@ impl Task {
         let due = self.due.as_ref().map(|(barrier, _)| barrier);
         let barrier = self.checkpoint.as_ref().map(|c| &c.barrier).or(due);
         barrier.is_some_and(|b| b.unaligned) && !self.outputs.holds(OVERDRAFT_BYTES)
+    }
+
+    /// When something is to be done about a barrier that began aligned, in ms since 1970.
+    pub(super) fn barrier_expiry_ms(&self) -> Option<i64> {
+        let queued = self.inputs.iter().filter_map(|input| input.channel.expires_at_ms());
+        let own = self.checkpoint.as_ref().map(|c| &c.barrier).into_iter();
+        let own = own.chain(self.due.as_ref().map(|(barrier, _)| barrier));
+        let own = own.chain(self.gathering.as_ref().and_then(|g| g.sent.as_ref()));
+        let own = own.filter_map(Barrier::overtakes_at_ms);
+        let pending = if self.checkpoint.is_none() { self.alignment.expires_at_ms() } else { None };
+        queued.chain(own).chain(pending).min()
+    }
+
+    /// Barriers whose time has come overtake rows; one that has left needs to no more. False: there is
+    /// none of either.
+    pub(super) fn watch_barriers(&mut self) -> Result<bool> {
+        let mut worked = false;
+        if let Some(gathering) = &mut self.gathering
+            && gathering.sent.is_some()
+            && !self.outputs.holds_timed(gathering.checkpoint)
+        {
+            gathering.sent = None;
+            worked = true;
+            self.gathered_if_complete();
+        }
+        let Some(expiry_ms) = self.barrier_expiry_ms() else { return Ok(worked) };
+        let now_ms = self.clock.now_ms();
+        if expiry_ms > now_ms {
+            return Ok(worked);
+        }
+        if let Some(gathering) = &mut self.gathering
+            && gathering.sent.take_if(|barrier| barrier.is_late(now_ms)).is_some()
+        {
+            gathering.outputs.extend(self.outputs.expire(gathering.checkpoint, now_ms));
+            self.gathered_if_complete();
+        }
+        // All inputs have delivered these: nothing of them is in flight, only the outputs are full.
+        let due = self.due.as_mut().map(|(barrier, _)| barrier);
+        for barrier in due.into_iter().chain(self.checkpoint.as_mut().map(|c| &mut c.barrier)) {
+            if barrier.is_late(now_ms) {
+                barrier.unaligned = true;
+                self.overtaken.clear();
+            }
+        }
+        for input in &self.inputs {
+            input.channel.expire(now_ms, false);
+        }
+        if self.checkpoint.is_none() {
+            let verdict = self.alignment.expire(now_ms);
+            if verdict.begins.is_some() {
+                self.overtaken = vec![Vec::new(); self.inputs.len()];
+            }
+            self.apply(verdict)?;
+        }
+        Ok(true)
     }
 
     /// Takes the barriers that have overtaken rows in the channels. False: there is none.
@@ -97,15 +159,26 @@ impl Task {
     pub(super) fn keep_in_flight(&mut self, index: usize, payload: &Payload) {
         if let Some(gathering) = &mut self.gathering
             && payload.is_state()
+            && self.alignment.pending() == Some(gathering.checkpoint)
             && self.alignment.is_overtaken(index)
         {
             gathering.inputs[index].push(payload.clone());
         }
     }
 
-    /// The snapshot of an unaligned checkpoint is taken; `outputs` is what its barrier has overtaken
-    /// on the way to other processes.
-    pub(super) fn gather(&mut self, checkpoint: u64, part: AsyncPart, outputs: Vec<CapturedChannel>) {
+    /// The snapshot of an unaligned checkpoint is taken, or of one that may become so; `outputs` is what
+    /// its barrier has overtaken on the way to other processes, `sent` the barrier if it may do so yet.
+    pub(super) fn gather(
+        &mut self,
+        checkpoint: u64,
+        part: AsyncPart,
+        outputs: Vec<CapturedChannel>,
+        sent: Option<Barrier>,
+    ) {
+        if sent.is_some() {
+            // All inputs have delivered it: what a checkpoint that was given up has left is processed.
+            self.overtaken.clear();
+        }
         let mut inputs = std::mem::take(&mut self.overtaken);
         inputs.resize(self.inputs.len(), Vec::new());
         let recovered = self.recovered.iter().map(|recovered| CapturedChannel {
@@ -116,17 +189,16 @@ impl Task {
             elements: recovered.elements.iter().cloned().map(Payload::Element).collect(),
         });
         let recovered = recovered.collect();
-        self.gathering = Some(Gathering { checkpoint, part, inputs, recovered, outputs });
-        if self.alignment.pending() != Some(checkpoint) {
-            self.gathered();
-        }
+        self.gathering = Some(Gathering { checkpoint, part, inputs, recovered, outputs, sent });
+        self.gathered_if_complete();
     }
 
-    /// All barriers are there: what may block begins.
-    pub(super) fn gathered(&mut self) {
-        let Some(Gathering { checkpoint, mut part, inputs, recovered, outputs }) = self.gathering.take() else {
-            return;
-        };
+    /// When all barriers are there and its own can overtake nothing more, what may block begins.
+    pub(super) fn gathered_if_complete(&mut self) {
+        let pending = self.alignment.pending();
+        let complete = |g: &mut Gathering| g.sent.is_none() && pending != Some(g.checkpoint);
+        let Some(gathering) = self.gathering.take_if(complete) else { return };
+        let Gathering { checkpoint, mut part, inputs, recovered, outputs, .. } = gathering;
         part.inputs = recovered;
         for (input, elements) in self.inputs.iter().zip(inputs) {
             if !elements.is_empty() {

@@ -6,7 +6,7 @@ options! {
     CHECKPOINTING_INTERVAL = "execution.checkpointing.interval", [], ValueType::Duration, None,
         "Time between the starts of two checkpoints. Not set: no checkpoints.";
     CHECKPOINTING_MODE = "execution.checkpointing.mode", [], ValueType::Enum(&["EXACTLY_ONCE", "AT_LEAST_ONCE"]), Some("EXACTLY_ONCE"),
-        "Whether each row counts exactly once in state after a failure. Hurtig's checkpoints are always exactly-once.";
+        "Whether each row counts exactly once in state after a failure. With `AT_LEAST_ONCE` barriers hold back no channel, and rows may count twice after a failure; unaligned checkpoints are off then.";
     CHECKPOINTING_TIMEOUT = "execution.checkpointing.timeout", [], ValueType::Duration, Some("10 min"),
         "A checkpoint that takes longer is given up.";
     CHECKPOINTING_MIN_PAUSE = "execution.checkpointing.min-pause", [], ValueType::Duration, Some("0 ms"),
@@ -34,7 +34,7 @@ options! {
     CHECKPOINTING_UNALIGNED = "execution.checkpointing.unaligned.enabled", ["execution.checkpointing.unaligned"], ValueType::Bool, Some("false"),
         "Barriers overtake rows, which become part of the checkpoint, so that it completes under backpressure too. Savepoints stay aligned.";
     CHECKPOINTING_ALIGNED_TIMEOUT = "execution.checkpointing.aligned-checkpoint-timeout", ["execution.checkpointing.alignment-timeout"], ValueType::Duration, Some("0 ms"),
-        "Flink's time after which an aligned checkpoint becomes unaligned. Unaligned checkpoints are unaligned from the start here.";
+        "With unaligned checkpoints: barriers start aligned, and overtake rows only when so much time has passed since the checkpoint was triggered. `0 ms`: they overtake from the start.";
     CHECKPOINTING_LOCAL_BACKUP = "execution.checkpointing.local-backup.enabled", ["state.backend.local-recovery"], ValueType::Bool, Some("false"),
         "Keep the last checkpoint of each task on the TaskManager's disk.";
     CHECKPOINTING_LOCAL_BACKUP_DIRS = "execution.checkpointing.local-backup.dirs", ["taskmanager.state.local.root-dirs"], ValueType::String, None,
