@@ -225,8 +225,11 @@ impl GroupAggregate {
                 loading.from = table_bounds(loading.key_group, state.address.table).0;
             }
         }
-        // Pages of few entries need no pause.
-        loading.due_ms = if page.len() < PAGE / 4 { now_ms } else { now_ms.saturating_add(PAGE_PAUSE_MS) };
+        // Pages of few entries need no pause. That of others begins when they are loaded, which takes longer
+        // than the pause: rows come between any two of them.
+        let pause = if page.len() < PAGE / 4 { 0 } else { PAGE_PAUSE_MS };
+        let loaded_ms = self.clock.as_ref().map_or(now_ms, |clock| clock.now_ms());
+        loading.due_ms = now_ms.max(loaded_ms).saturating_add(pause);
         if loading.key_group <= state.backend.key_groups().1 {
             state.loading = Some(loading);
         }
