@@ -12,7 +12,7 @@ options! {
     CHECKPOINTING_MIN_PAUSE = "execution.checkpointing.min-pause", [], ValueType::Duration, Some("0 ms"),
         "Least time between the end of a checkpoint and the start of the next.";
     CHECKPOINTING_MAX_CONCURRENT = "execution.checkpointing.max-concurrent-checkpoints", [], ValueType::Int, Some("1"),
-        "How many checkpoints may be under way at once.";
+        "How many checkpoints may be under way at once. Not supported yet: one is taken at a time.";
     CHECKPOINTING_TOLERABLE_FAILED = "execution.checkpointing.tolerable-failed-checkpoints", [], ValueType::Int, Some("0"),
         "How many checkpoints in a row may fail before the job fails and restarts.";
     CHECKPOINTING_EXTERNALIZED_RETENTION = "execution.checkpointing.externalized-checkpoint-retention", [],
