@@ -141,22 +141,26 @@ impl Expr {
 
     /// The expression with every column replaced by what `replace` gives for its position and type.
     pub fn replace_columns(&self, replace: &impl Fn(usize, &DataType) -> Expr) -> Expr {
+        self.replace(&mut |expr| expr.as_column().map(|index| replace(index, &expr.data_type)))
+    }
+
+    /// The expression with each part replaced for which `replace` gives another one. It is asked about the
+    /// whole first, then about the children of what stays.
+    pub fn replace(&self, replace: &mut dyn FnMut(&Expr) -> Option<Expr>) -> Expr {
+        if let Some(other) = replace(self) {
+            return other;
+        }
         let kind = match &self.kind {
-            ExprKind::Column(index) => return replace(*index, &self.data_type),
+            ExprKind::Column(index) => ExprKind::Column(*index),
             ExprKind::Literal(literal) => ExprKind::Literal(literal.clone()),
             ExprKind::Call { function, arguments } => ExprKind::Call {
                 function: function.clone(),
-                arguments: arguments.iter().map(|a| a.replace_columns(replace)).collect(),
+                arguments: arguments.iter().map(|a| a.replace(replace)).collect(),
             },
-            ExprKind::Cast { input, safe } => {
-                ExprKind::Cast { input: Box::new(input.replace_columns(replace)), safe: *safe }
-            }
+            ExprKind::Cast { input, safe } => ExprKind::Cast { input: Box::new(input.replace(replace)), safe: *safe },
             ExprKind::Case { branches, otherwise } => ExprKind::Case {
-                branches: branches
-                    .iter()
-                    .map(|(c, r)| (c.replace_columns(replace), r.replace_columns(replace)))
-                    .collect(),
-                otherwise: otherwise.as_ref().map(|o| Box::new(o.replace_columns(replace))),
+                branches: branches.iter().map(|(c, r)| (c.replace(replace), r.replace(replace))).collect(),
+                otherwise: otherwise.as_ref().map(|o| Box::new(o.replace(replace))),
             },
         };
         Expr { kind, data_type: self.data_type.clone() }

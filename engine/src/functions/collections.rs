@@ -181,10 +181,9 @@ fn field(call: &Call<'_>) -> Result<Function> {
             .columns()
             .get(position)
             .ok_or_else(|| EngineError::Internal(format!("a ROW has no field {position}")))?;
-        let Some(nulls) = structs.nulls() else { return Ok(Arc::clone(column)) };
-        // A field of a NULL row is NULL.
-        let both = NullBuffer::union(column.logical_nulls().as_ref(), Some(nulls));
-        Ok(arrow::array::make_array(column.to_data().into_builder().nulls(both).build()?))
+        let Some(nulls) = structs.nulls().filter(|nulls| nulls.null_count() > 0) else { return Ok(Arc::clone(column)) };
+        // A field of a NULL row is NULL; the values stay where they are.
+        Ok(arrow::compute::nullif(column, &BooleanArray::new(!nulls.inner(), None))?)
     })))
 }
 

@@ -1,9 +1,12 @@
 //! Calc: filters, then projects. Row kinds stay with their rows.
+//!
+//! Of the input only what projections read is filtered: columns, and of ROWs the fields. A field costs
+//! nothing to take out of a ROW, but a filter, and each branch of a CASE, copies what it is given.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::SchemaRef;
 use hurtig_graph::{Expr, ExprKind, RowField, RowSchema};
 use hurtig_proto::v1;
@@ -22,13 +25,85 @@ enum Projection {
     Computed(CompiledExpr),
 }
 
+/// What projections read of the input.
+struct Inputs {
+    /// Columns, and fields of ROWs.
+    parts: Vec<Projection>,
+    schema: SchemaRef,
+}
+
+impl Inputs {
+    /// All that `exprs` read; rewrites them to expressions over it.
+    fn of(exprs: &mut [Expr], input: &RowSchema, context: &ExprContext) -> Result<(Inputs, RowSchema)> {
+        let mut parts: Vec<Expr> = Vec::new();
+        // A function of the user's may have that name.
+        let fields = context.functions.get(FIELD).is_none();
+        for expr in exprs {
+            *expr = expr.replace(&mut |part| {
+                if part.as_column().is_none() && !(fields && is_field(part)) {
+                    return None;
+                }
+                let index = parts.iter().position(|known| known == part).unwrap_or_else(|| {
+                    parts.push(part.clone());
+                    parts.len() - 1
+                });
+                Some(Expr::column(index, part.data_type.clone()))
+            });
+        }
+        let schema = RowSchema::new(
+            parts
+                .iter()
+                .enumerate()
+                .map(|(i, part)| match part.as_column().and_then(|column| input.fields.get(column)) {
+                    Some(field) => field.clone(),
+                    None => RowField::new(format!("part{i}"), part.data_type.clone()),
+                })
+                .collect(),
+        );
+        let parts = parts.iter().map(|part| Projection::new(part, input, context)).collect::<Result<Vec<_>>>()?;
+        Ok((Inputs { parts, schema: schema.to_arrow() }, schema))
+    }
+}
+
+const FIELD: &str = "FIELD";
+
+/// A field of a column, or of such a field.
+fn is_field(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Call { function, arguments } if function == FIELD => {
+            arguments.first().is_some_and(|row| row.as_column().is_some() || is_field(row))
+        }
+        _ => false,
+    }
+}
+
+impl Projection {
+    fn new(expr: &Expr, input: &RowSchema, context: &ExprContext) -> Result<Projection> {
+        Ok(match expr.as_column().filter(|column| *column < input.len()) {
+            Some(column) => Projection::Column(column),
+            None => Projection::Computed(compile(expr, input, context)?),
+        })
+    }
+
+    /// Of all rows of `batch`.
+    fn apply(projections: &[Projection], batch: Batch, schema: &SchemaRef) -> Result<Batch> {
+        let columns: Vec<ArrayRef> = projections
+            .iter()
+            .map(|p| match p {
+                Projection::Column(column) => Ok(batch.column(*column).clone()),
+                Projection::Computed(expr) => expr.evaluate(batch.records()),
+            })
+            .collect::<Result<_>>()?;
+        let rows = batch.num_rows();
+        Ok(batch.with_records(record_batch(schema, columns, rows)?))
+    }
+}
+
 /// See the [module](self).
 pub struct Calc {
     filter: Option<CompiledExpr>,
-    /// The columns that projections read, so that no others are filtered.
-    used: Vec<usize>,
-    /// Over the used columns; `None`: all input columns.
-    projections: Option<Vec<Projection>>,
+    /// `None`: all input columns.
+    projections: Option<(Inputs, Vec<Projection>)>,
     schema: SchemaRef,
     /// What CURRENT_WATERMARK reads.
     watermark: Arc<AtomicI64>,
@@ -47,7 +122,7 @@ impl Calc {
             None => None,
         };
         if calc.projections.is_empty() {
-            return Ok(Calc { filter, used: Vec::new(), projections: None, schema: input.to_arrow(), watermark });
+            return Ok(Calc { filter, projections: None, schema: input.to_arrow(), watermark });
         }
         let (mut exprs, mut fields) = (Vec::new(), Vec::new());
         for (i, named) in calc.projections.iter().enumerate() {
@@ -57,35 +132,12 @@ impl Calc {
             fields.push(RowField::new(named.name.clone(), expr.data_type.clone()));
             exprs.push(expr);
         }
-        let used = used_columns(&exprs);
-        let reduced = input.project(&used);
-        let position = |column: usize| used.binary_search(&column).unwrap_or_default();
-        let mut projections = Vec::new();
-        for expr in exprs {
-            let expr = expr.map_columns(&position);
-            projections.push(match expr.as_column() {
-                Some(column) => Projection::Column(column),
-                None => Projection::Computed(compile(&expr, &reduced, &expressions)?),
-            });
-        }
+        let (inputs, reduced) = Inputs::of(&mut exprs, input, &expressions)?;
+        let projections =
+            exprs.iter().map(|expr| Projection::new(expr, &reduced, &expressions)).collect::<Result<Vec<_>>>()?;
         let schema = RowSchema::new(fields).to_arrow();
-        Ok(Calc { filter, used, projections: Some(projections), schema, watermark })
+        Ok(Calc { filter, projections: Some((inputs, projections)), schema, watermark })
     }
-}
-
-/// The columns that `exprs` read, ascending.
-fn used_columns(exprs: &[Expr]) -> Vec<usize> {
-    let mut used = Vec::new();
-    for expr in exprs {
-        expr.visit(&mut |e| {
-            if let ExprKind::Column(column) = e.kind {
-                used.push(column);
-            }
-        });
-    }
-    used.sort_unstable();
-    used.dedup();
-    used
 }
 
 impl Operator for Calc {
@@ -98,26 +150,19 @@ impl Operator for Calc {
             Some(filter) => Some(filter.matches(batch.records())?),
             None => None,
         };
+        let passes = mask.as_ref().map_or(batch.num_rows(), BooleanArray::true_count);
+        if passes == 0 && mask.is_some() {
+            return Ok(Flow::Done);
+        }
         let mut batch = batch;
-        if self.projections.is_some() && self.used.len() < batch.records().num_columns() {
-            batch = batch.with_records(batch.records().project(&self.used)?);
+        if let Some((inputs, _)) = &self.projections {
+            batch = Projection::apply(&inputs.parts, batch, &inputs.schema)?;
         }
-        if let Some(mask) = mask {
-            match mask.true_count() {
-                0 => return Ok(Flow::Done),
-                all if all == batch.num_rows() => {}
-                _ => batch = batch.filter(&mask)?,
-            }
+        if let Some(mask) = mask.filter(|mask| passes < mask.len()) {
+            batch = batch.filter(&mask)?;
         }
-        if let Some(projections) = &self.projections {
-            let columns: Vec<ArrayRef> = projections
-                .iter()
-                .map(|p| match p {
-                    Projection::Column(column) => Ok(batch.column(*column).clone()),
-                    Projection::Computed(expr) => expr.evaluate(batch.records()),
-                })
-                .collect::<Result<_>>()?;
-            batch = batch.with_records(record_batch(&self.schema, columns, batch.num_rows())?);
+        if let Some((_, projections)) = &self.projections {
+            batch = Projection::apply(projections, batch, &self.schema)?;
         }
         out.emit(batch);
         Ok(Flow::Done)
