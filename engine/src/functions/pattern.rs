@@ -88,6 +88,24 @@ impl Pattern {
         Ok(Pattern { items, style })
     }
 
+    /// Moments within the same multiple of so many milliseconds are written alike; `None`: each may be
+    /// written in another way.
+    pub fn unit_ms(&self) -> Option<i64> {
+        let unit = |item: &Item| match item {
+            Item::Text(_) => Some(DAY_MS),
+            Item::Field(letter, _) => match letter {
+                'G' | 'u' | 'y' | 'D' | 'M' | 'L' | 'd' | 'Q' | 'q' | 'Y' | 'w' | 'W' | 'E' | 'e' | 'c' | 'F' => {
+                    Some(DAY_MS)
+                }
+                'a' | 'B' | 'h' | 'K' | 'k' | 'H' => Some(3_600_000),
+                'm' => Some(60_000),
+                's' => Some(1_000),
+                _ => None,
+            },
+        };
+        self.items.iter().try_fold(DAY_MS, |least, item| Some(least.min(unit(item)?)))
+    }
+
     /// A pattern that matches no text.
     pub fn nothing() -> Pattern {
         Pattern { items: Vec::new(), style: Style::Modern }
@@ -562,6 +580,23 @@ mod tests {
         assert!(Pattern::parse("b", Style::Modern).is_err());
         assert!(Pattern::parse("'x", Style::Modern).is_err());
         assert!(Pattern::parse("z", Style::Modern).unwrap().format(at(t), None).is_err());
+    }
+
+    #[test]
+    fn moments_of_a_unit_are_written_alike() {
+        let unit = |pattern| Pattern::parse(pattern, Style::Modern).unwrap().unit_ms();
+        assert_eq!(unit("yyyy-MM-dd"), Some(DAY_MS));
+        assert_eq!(unit("yyyy-MM-dd HH"), Some(3_600_000));
+        assert_eq!(unit("HH:mm"), Some(60_000));
+        assert_eq!(unit("mm:ss"), Some(1_000));
+        assert_eq!(unit("HH:mm:ss.SSS"), None);
+        for pattern in ["G uuuu D QQQ YYYY w W EEE e F a h K k H", "B m", "ss"] {
+            let (written, unit) = (Pattern::parse(pattern, Style::Modern).unwrap(), unit(pattern).unwrap());
+            for start in [-unit * 7, 0, unit * 19_763] {
+                let at = |millis| written.format(Moment { millis, nanos: 999_999 }, None).unwrap();
+                assert_eq!(at(start), at(start + unit - 1), "{pattern}");
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray, StringBuilder};
 use hurtig_graph::LogicalType as T;
 
 use super::pattern::{Pattern, Style};
@@ -355,6 +355,14 @@ impl PatternArgument {
         })
     }
 
+    /// The pattern of all rows, where it is known and right.
+    fn known(&self) -> Option<&Pattern> {
+        match self {
+            PatternArgument::Default(pattern) | PatternArgument::Literal(Ok(pattern)) => Some(pattern),
+            PatternArgument::Literal(Err(_)) | PatternArgument::Column(..) => None,
+        }
+    }
+
     /// Calls `f` with the pattern of each row; NULL patterns give NULL, bad ones an error.
     fn each<R>(
         &self,
@@ -427,12 +435,36 @@ fn date_format(call: &Call<'_>) -> Result<Function> {
                 .into()
         } else {
             let moments = Moments::of(value, &ty, zone)?;
-            pattern
-                .each(values, rows, |row, pattern| moments.get(row).map(|at| pattern.format(at, None)).transpose())?
-                .into()
+            match pattern.known() {
+                Some(pattern) => written(pattern, &moments, rows)?,
+                None => pattern
+                    .each(values, rows, |row, pattern| moments.get(row).map(|at| pattern.format(at, None)).transpose())?
+                    .into(),
+            }
         };
         Ok(Arc::new(array) as ArrayRef)
     })))
+}
+
+/// The text of each moment. Rows in a row are mostly of the same day, and are written once.
+fn written(pattern: &Pattern, moments: &Moments, rows: usize) -> Result<StringArray> {
+    let unit_ms = pattern.unit_ms();
+    let mut texts = StringBuilder::with_capacity(rows, rows * DEFAULT_PATTERN.len());
+    let mut last: Option<(i64, String)> = None;
+    for row in 0..rows {
+        let Some(at) = moments.get(row) else {
+            texts.append_null();
+            continue;
+        };
+        let number = unit_ms.map(|unit| at.millis.div_euclid(unit));
+        let text = match last.take() {
+            Some((known, text)) if Some(known) == number => text,
+            _ => pattern.format(at, None)?,
+        };
+        texts.append_value(&text);
+        last = number.map(|number| (number, text));
+    }
+    Ok(texts.finish())
 }
 
 /// TO_DATE(s [, pattern]): NULL for what cannot be read.
