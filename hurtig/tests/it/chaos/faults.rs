@@ -112,7 +112,7 @@ pub fn strike(kind: Kind, cluster: &mut ChaosCluster<'_>, job: &str, dice: &mut 
         Kind::StoragePartialBodies => storage(cluster, job, dice, &before, FaultKind::PartialBody, 500),
         Kind::StorageConflicts => storage(cluster, job, dice, &before, FaultKind::Conflict, 600),
         Kind::StorageStalls => {
-            let stall = FaultKind::Stall(Duration::from_millis(dice.between(1_000, 5_000)));
+            let stall = FaultKind::Stall(Duration::from_millis(dice.between(500, 2_500)));
             storage(cluster, job, dice, &before, stall, 300)
         }
     };
