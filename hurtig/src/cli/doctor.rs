@@ -119,6 +119,10 @@ impl Findings {
                        taskmanager.numberOfTaskSlots",
             )?;
         }
+        for leaving in overview.taskmanagers.iter().filter(|t| t.notice_time_ms != 0) {
+            let (id, source, state) = (&leaving.resource_id, &leaving.notice_source, &leaving.state);
+            self.note(&format!("TaskManager {id} is to go ({source}) and {state}: nothing new comes onto it"))?;
+        }
         for lost in &overview.lost {
             let ago = duration_text(now - lost.time_ms);
             let (id, address, reason) = (&lost.resource_id, &lost.data_address, &lost.reason);
@@ -163,6 +167,9 @@ impl Findings {
             state => self.problem(&format!("job {id} ({name}) is {state}: {}", job.root_cause))?,
         }
         let details = client.job(id).describe().await?;
+        if job.state == "RUNNING" && !job.waiting_for.is_empty() {
+            self.note(&format!("job {id} {}", job.waiting_for))?;
+        }
         self.restarts(job, now)?;
         self.checkpoints(job, now)?;
         if !job.checkpoint_directory_is_temporary && job.checkpoint_interval_ms != 0 {
@@ -177,6 +184,10 @@ impl Findings {
             return Ok(());
         }
         let (id, cause, since) = (&job.job_id, &job.root_cause, now - job.running_since_ms);
+        if cause.is_empty() {
+            // It has rescaled, or left TaskManagers that were to go.
+            return self.good(&format!("job {id} has restarted {} times, none of them after a failure", job.restarts));
+        }
         let text = format!("job {id} has restarted {} times, last {} ago: {cause}", job.restarts, duration_text(since));
         if since < RECENT_MS { self.problem(&text) } else { self.note(&text) }
     }

@@ -14,6 +14,7 @@ use super::leaving::Times;
 use super::requirements::widths;
 use super::state::{ExecutionState, JobState};
 use super::topology::SlotKey;
+use crate::simulator::Bug;
 use crate::slots::{Notice, SessionId, SlotPool};
 
 impl JobMaster {
@@ -138,6 +139,9 @@ impl JobMaster {
     /// Whether a slot of a region is still one on a TaskManager that is to go: of a task that shares it and
     /// has not ended yet.
     pub(super) fn has_left_slot(&self, region: usize, pool: &SlotPool) -> bool {
+        if self.bug == Some(Bug::SlotsOfLeavingTaskManagers) {
+            return false;
+        }
         let left = |task: &usize| {
             self.slots.get(&self.topology.slot_key(*task)).is_some_and(|slot| pool.is_leaving(slot.session))
         };
@@ -154,7 +158,8 @@ impl JobMaster {
 
     /// Slots on TaskManagers that are to go in which nothing keeps the job are the job's no more.
     fn give_back_left_slots(&mut self, pool: &mut SlotPool) {
-        if !self.slots.values().any(|slot| pool.is_leaving(slot.session)) {
+        let kept = self.bug == Some(Bug::SlotsOfLeavingTaskManagers);
+        if kept || !self.slots.values().any(|slot| pool.is_leaving(slot.session)) {
             return;
         }
         let in_use = self.slots_to_leave(pool);

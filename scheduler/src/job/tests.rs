@@ -2,6 +2,7 @@
 
 mod barriers;
 mod damaged;
+mod decommission;
 mod reader;
 mod stop;
 

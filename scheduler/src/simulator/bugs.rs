@@ -26,6 +26,8 @@ pub enum Bug {
     RestartFromOlderCheckpoint,
     /// A new leader counts attempts from 0 again.
     AttemptsUsedAgain,
+    /// Slots of a TaskManager that is to go are given to jobs.
+    SlotsOfLeavingTaskManagers,
     /// A new leader's coordinators do not know what was given out after the checkpoint.
     ReceiptsForgotten,
 }
@@ -46,6 +48,7 @@ impl Bug {
             SplitsTwiceAfterReset,
             RestartFromOlderCheckpoint,
             AttemptsUsedAgain,
+            SlotsOfLeavingTaskManagers,
             ReceiptsForgotten,
         ]
     };
