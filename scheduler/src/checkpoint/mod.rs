@@ -311,6 +311,11 @@ impl CheckpointCoordinator {
         matches!(self.head_purpose, Some(HeadPurpose::Publish(_) | HeadPurpose::Stop(_))) || self.giving_up.is_some()
     }
 
+    /// The savepoint with which an earlier leader has stopped the job.
+    pub fn stopped_with(&self) -> Option<&str> {
+        Some(self.head.current().stopped_with.as_str()).filter(|path| !path.is_empty())
+    }
+
     /// Nothing is left to be done after the end of the job.
     pub fn closed(&self) -> bool {
         self.ended.is_some() && self.tickets.is_empty() && self.head_purpose.is_none()

@@ -130,8 +130,13 @@ impl CheckpointCoordinator {
         if head.stopped_with.is_empty() { self.claim(None) } else { self.stopped_before() }
     }
 
-    /// The JobManager that stopped the job was lost before all tasks had ended.
+    /// The JobManager that stopped the job was lost before all tasks had ended. Where tasks may have run on,
+    /// the job master sees whether they can end in order.
     fn stopped_before(&mut self) {
+        if self.leader_epoch > 0 {
+            self.stopped = true;
+            return self.claim(None);
+        }
         let path = &self.head.current().stopped_with;
         let error = format!("the job was stopped with savepoint {path}: start a job from that to go on");
         self.opening.stage = Stage::Failed;

@@ -206,7 +206,13 @@ impl JobMaster {
         if let Err(error) = self.adopt_restored() {
             return self.fail_before_deployment(error, pool, now);
         }
+        if let Some(path) = self.checkpoints.stopped_with().map(str::to_owned) {
+            self.resume_stop(path);
+        }
         let Some(recovery) = recovery else {
+            if self.is_stopped() {
+                return self.fail_before_deployment(self.stopped_before(), pool, now);
+            }
             return self.transition(JobState::WaitingForResources, now);
         };
         self.resume_parallelism(pool);
@@ -303,6 +309,9 @@ impl JobMaster {
         }
         self.reconciliation.until_ms = None;
         let best: Vec<Option<Reported>> = tasks.map(|task| self.best(task)).collect();
+        if self.is_stopped() {
+            return self.finish_stop(&best, pool, now);
+        }
         // Tasks that a savepoint was to stop may have ended their data with it.
         let stopping = best.iter().flatten().any(|reported| reported.report.stopping);
         let mut slots = BTreeMap::new();
@@ -337,6 +346,34 @@ impl JobMaster {
             self.counters.adopted_in_part += u64::from(!regions.is_empty());
             self.transition(JobState::Restarting, now);
         }
+    }
+
+    /// An earlier leader has stopped the job: its tasks are told so if all have finished or wait for that.
+    fn finish_stop(&mut self, best: &[Option<Reported>], pool: &mut SlotPool, now: i64) {
+        // Sources are told by the JobManager that a savepoint stops them, the others by its barrier.
+        let triggered = |r: &Reported| r.report.stopping.then_some(r.report.last_trigger);
+        let savepoint = best.iter().flatten().filter_map(triggered).max().unwrap_or(0);
+        let all = best.iter().enumerate().all(|(task, reported)| match reported {
+            Some(r) if r.state == ExecutionState::Finished => true,
+            Some(r) => {
+                let held = self.reconciliation.held.contains(&r.slot());
+                r.state == ExecutionState::Running && r.report.acknowledged.contains(&savepoint) && held
+            }
+            None => self.finished_before(task),
+        });
+        if !all {
+            self.transition(JobState::WaitingForResources, now);
+            return self.fail_before_deployment(self.stopped_before(), pool, now);
+        }
+        tracing::info!(job = %self.id, savepoint, "the job was stopped under an earlier leader: its tasks end");
+        let regions: BTreeSet<usize> = (0..self.topology.regions.len()).collect();
+        let complete = internal::CheckpointComplete { job_id: self.id.as_str().to_owned(), checkpoint_id: savepoint };
+        for session in self.adopt_tasks(&regions, best) {
+            self.send(session, ToTask::CheckpointComplete(complete.clone()));
+        }
+        self.refuse_reported(&regions, pool);
+        self.counters.stops_finished += 1;
+        self.transition(JobState::Deploying, now);
     }
 
     /// The last checkpoint says that the task has nothing left to do.
@@ -430,6 +467,21 @@ impl JobMaster {
     }
 
     fn take_over(&mut self, regions: &BTreeSet<usize>, best: &[Option<Reported>], now: i64) {
+        let sessions = self.adopt_tasks(regions, best);
+        self.announce_checkpoints(&sessions, best);
+        let tasks: Vec<usize> = regions.iter().flat_map(|&region| self.topology.regions[region].clone()).collect();
+        for task in tasks {
+            if self.executions[task].state == ExecutionState::Running {
+                let TaskRef { vertex, subtask, .. } = self.topology.tasks[task];
+                let attempt = self.executions[task].attempt;
+                let wanted = self.coordinators.subtask_ready(vertex, subtask, attempt, now);
+                self.carry_out_hosted(wanted, now);
+            }
+        }
+    }
+
+    /// The tasks of `regions` are this leader's. On these connections are those that live.
+    fn adopt_tasks(&mut self, regions: &BTreeSet<usize>, best: &[Option<Reported>]) -> Vec<SessionId> {
         let tasks: Vec<usize> = regions.iter().flat_map(|&region| self.topology.regions[region].clone()).collect();
         let mut by_session: BTreeMap<SessionId, Vec<internal::AttemptId>> = BTreeMap::new();
         for &task in &tasks {
@@ -464,15 +516,7 @@ impl JobMaster {
             let adopt = internal::AdoptTasks { job_id: self.id.as_str().to_owned(), attempts };
             self.send(session, ToTask::Adopt(adopt));
         }
-        self.announce_checkpoints(&sessions, best);
-        for task in tasks {
-            if self.executions[task].state == ExecutionState::Running {
-                let TaskRef { vertex, subtask, .. } = self.topology.tasks[task];
-                let attempt = self.executions[task].attempt;
-                let wanted = self.coordinators.subtask_ready(vertex, subtask, attempt, now);
-                self.carry_out_hosted(wanted, now);
-            }
-        }
+        sessions
     }
 
     /// What the earlier leader may not have come to say: the last checkpoint is complete, and what

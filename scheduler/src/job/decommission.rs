@@ -55,7 +55,8 @@ impl JobMaster {
     /// Of a job that runs: looks whether there are TaskManagers to leave, and leaves them.
     pub(super) fn leave_if_due(&mut self, pool: &mut SlotPool, now: i64) {
         self.give_back_left_slots(pool);
-        let notices = self.to_leave(pool);
+        // One that was stopped ends, and is never to run again.
+        let notices = if self.is_stopped() { BTreeMap::new() } else { self.to_leave(pool) };
         self.leaving.update(&notices, now);
         if notices.is_empty() {
             return;

@@ -290,6 +290,8 @@ pub struct Counters {
     pub decommissions: u64,
     /// Those that leave several.
     pub decommissions_together: u64,
+    /// Jobs that an earlier leader had stopped and whose tasks were told by this one.
+    pub stops_finished: u64,
     /// Losses of TaskManagers that were to go, with tasks on them.
     pub died_before_drained: u64,
     /// All tasks were taken over from an earlier leader.

@@ -40,7 +40,8 @@ impl JobMaster {
     /// What a running job could change to now.
     fn possible(&self, pool: &SlotPool) -> Possible {
         // Of a job that is to leave TaskManagers, the rescale goes with that.
-        if self.state != JobState::Running || self.checkpoints.in_doubt() || self.has_to_leave(pool) {
+        let stays = self.is_stopped() || self.has_to_leave(pool);
+        if self.state != JobState::Running || self.checkpoints.in_doubt() || stays {
             return Possible::default();
         }
         match self.better_plan(pool) {

@@ -7,6 +7,7 @@
 //! | the savepoint fails, no drain | tasks go on where they were: Running |
 //! | the savepoint fails, drain | operators have finished already: all tasks restart from the last checkpoint |
 //! | a task fails before the savepoint is complete | the savepoint fails; a restart as ever (with drain of all) |
+//! | the JobManager is lost after that | the next leader tells the tasks, if all wait behind the savepoint or have finished; else the job is Failed |
 //! | a task fails after that | Failing: sinks may have committed, so the job must never run again from an older checkpoint |
 //!
 //! What a sink had not committed in the last case is in the savepoint and is committed by whoever starts
@@ -23,7 +24,8 @@ use crate::error::SchedulerError;
 /// A stop under way.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Stop {
-    request: u64,
+    /// `None`: an earlier leader was asked.
+    request: Option<u64>,
     pub(super) drain: bool,
     /// Of the savepoint, once that is complete.
     path: Option<String>,
@@ -34,16 +36,16 @@ impl JobMaster {
     pub(super) fn stop(&mut self, wish: SavepointWish, now: i64) {
         if self.stop.is_some() {
             let message = format!("job {} is being stopped with a savepoint already", self.id);
-            self.answer_stop(wish.request, Err(message));
+            self.answer_stop(Some(wish.request), Err(message));
             return;
         }
         if self.state != JobState::Running {
             let state = self.state.status(self.restarts > 0);
             let message = format!("job {} is {state}: only a RUNNING job can be stopped with a savepoint", self.id);
-            self.answer_stop(wish.request, Err(message));
+            self.answer_stop(Some(wish.request), Err(message));
             return;
         }
-        self.stop = Some(Stop { request: wish.request, drain: wish.stop == StopMode::Drain, path: None });
+        self.stop = Some(Stop { request: Some(wish.request), drain: wish.stop == StopMode::Drain, path: None });
         self.transition(JobState::StoppingWithSavepoint, now);
         self.checkpoints.savepoint(wish, now);
     }
@@ -69,8 +71,8 @@ impl JobMaster {
 
     /// A savepoint was answered with an error. True: it was that with which the job stops.
     pub(super) fn on_savepoint_failed(&mut self, request: u64, error: &SchedulerError, now: i64) -> bool {
-        let Some(stop) = self.stop.take_if(|stop| stop.request == request) else { return false };
-        self.answer_stop(request, Err(error.to_string()));
+        let Some(stop) = self.stop.take_if(|stop| stop.request == Some(request)) else { return false };
+        self.answer_stop(Some(request), Err(error.to_string()));
         if self.state == JobState::StoppingWithSavepoint {
             self.transition(JobState::Running, now);
             if stop.drain && self.checkpoints.enabled() {
@@ -87,6 +89,17 @@ impl JobMaster {
             self.advance_again = true;
         }
         true
+    }
+
+    /// An earlier leader has stopped the job with the savepoint `path`.
+    pub(super) fn resume_stop(&mut self, path: String) {
+        self.stop = Some(Stop { request: None, drain: false, path: Some(path) });
+    }
+
+    /// The savepoint of a stopped job is not one to go on from without the user: it ends.
+    pub(super) fn stopped_before(&self) -> String {
+        let path = self.stop.as_ref().and_then(|stop| stop.path.clone()).unwrap_or_default();
+        format!("the job was stopped with savepoint {path}: start a job from that to go on")
     }
 
     /// Whether the savepoint with which the job stops is complete.
@@ -115,7 +128,8 @@ impl JobMaster {
         self.answer_stop(stop.request, result);
     }
 
-    fn answer_stop(&mut self, request: u64, result: Result<String, String>) {
+    fn answer_stop(&mut self, request: Option<u64>, result: Result<String, String>) {
+        let Some(request) = request else { return };
         let result = result.map_err(SchedulerError::Precondition);
         self.actions.push(JobAction::SavepointDone { request, result });
     }

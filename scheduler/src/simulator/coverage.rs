@@ -55,6 +55,8 @@ pub struct Report {
     pub adopted: bool,
     /// Some regions were, others restarted.
     pub adopted_in_part: bool,
+    /// A later leader has told the tasks of a stopped job.
+    pub stop_finished: bool,
     /// Two JobManagers led at the same time, each as it saw it.
     pub two_leaders: bool,
     /// Terms that ended because a write was refused.
@@ -82,6 +84,7 @@ impl Report {
         self.decommissions += counters.decommissions;
         self.decommissions_together += counters.decommissions_together;
         self.died_before_drained += counters.died_before_drained;
+        self.stop_finished |= counters.stops_finished > 0;
         self.adopted |= counters.adopted > 0;
         self.adopted_in_part |= counters.adopted_in_part > 0;
         add(&mut self.job, &counters.job);
@@ -100,6 +103,7 @@ pub struct Coverage {
     region_only: u64,
     rescaled: u64,
     rescaled_running: u64,
+    stop_finished: u64,
     noticed: u64,
     drained: u64,
     noticed_again: u64,
@@ -135,6 +139,7 @@ impl Coverage {
         self.region_only += u64::from(report.region_only);
         self.rescaled += u64::from(report.rescaled);
         self.rescaled_running += u64::from(report.rescaled_running);
+        self.stop_finished += u64::from(report.stop_finished);
         self.noticed += u64::from(report.notices > 0);
         self.drained += u64::from(report.drained > 0);
         self.noticed_again += u64::from(report.noticed_again);
@@ -169,15 +174,15 @@ impl Coverage {
         };
         share("restart a region while others run", self.region_only, 10);
         share("give a TaskManager notice", self.noticed, 20);
-        share("drain a TaskManager that is to go", self.drained, 10);
-        share("leave a TaskManager that is to go", self.decommissioned, 5);
-        share("leave several TaskManagers at once", self.decommissioned_together, 1);
+        share("drain a TaskManager that is to go", self.drained, 15);
+        share("leave a TaskManager that is to go", self.decommissioned, 3);
         share("lose a TaskManager that is to go before that", self.died_before_drained, 1);
         if mix == Mix::Failures {
             share("restore from a checkpoint after a failure", self.restored, 60);
             share("refuse a message of a stale attempt", self.refused_stale, 20);
             share("change the parallelism", self.rescaled, 3);
             share("change the parallelism of a running job", self.rescaled_running, 3);
+            share("leave several TaskManagers at once", self.decommissioned_together, 3);
             return missing;
         }
         // A job that a new leader starts from its checkpoint is not counted as restored here.
@@ -191,6 +196,7 @@ impl Coverage {
         share("have two JobManagers lead at the same time", self.two_leaders, 3);
         share("refuse a write of a deposed leader", self.fenced, 1);
         share("stop with a savepoint", self.stopped, 3);
+        share("stop under one leader and finish under the next", self.stop_finished * 3, 1);
         share("tell a later leader that a TaskManager is to go", self.noticed_again, 1);
         missing.extend(rare("job", JobState::TRANSITIONS, &self.job));
         missing.extend(rare("execution", ExecutionState::TRANSITIONS, &self.executions));
@@ -234,6 +240,7 @@ impl fmt::Display for Coverage {
         writeln!(f, "lost one before it was left: {} %", percent(self.died_before_drained))?;
         writeln!(f, "told a later leader of a notice: {} %", percent(self.noticed_again))?;
         writeln!(f, "stopped with a savepoint: {} %", percent(self.stopped))?;
+        writeln!(f, "stopped under one leader, told the tasks under the next: {}", self.stop_finished)?;
         writeln!(f, "lost the JobManager during a checkpoint: {} %", percent(self.crashed_in_checkpoint))?;
         writeln!(f, "took all tasks over from an earlier leader: {} %", percent(self.adopted))?;
         writeln!(f, "took some regions over and restarted others: {} %", percent(self.adopted_in_part))?;

@@ -52,6 +52,8 @@ pub enum When {
     Phase(CheckpointPhase),
     /// The job is in this state.
     State(JobState),
+    /// HEAD says that the job was stopped.
+    Stopped,
     /// The registry has the job's result, and not all of it is cleaned up.
     ResultKept,
 }
@@ -157,7 +159,9 @@ impl Scenario {
                 match special {
                     38..=43 => faults.push((after, Fault::Cancel)),
                     44..=46 => faults.push((after, failure(rng))),
-                    47..=53 => traps.push((0, When::State(JobState::StoppingWithSavepoint), Blow::StepDown)),
+                    47..=49 => traps.push((0, When::State(JobState::StoppingWithSavepoint), Blow::StepDown)),
+                    50 | 51 => traps.push((0, When::Stopped, Blow::StepDown)),
+                    52 | 53 => traps.push((0, When::Stopped, Blow::Crash)),
                     _ => {}
                 }
             }
@@ -211,8 +215,8 @@ impl Scenario {
             store_refuses: matches!(special, 31..=33),
             cancel_at_finish: matches!(special, 34..=37),
             decline_percent: if rng.random_bool(0.8) { 0 } else { 2 },
-            savepoint_decline_percent: if matches!(special, 52..=57) { 30 } else { 0 },
-            fail_when_stopped: matches!(special, 44..=51 | 58..=67),
+            savepoint_decline_percent: if matches!(special, 54..=57) { 40 } else { 0 },
+            fail_when_stopped: matches!(special, 44..=49 | 58..=67),
             discovery_fails_percent: if rng.random_bool(0.9) { 0 } else { 30 },
             restore_fails_percent: if rng.random_bool(0.6) { 0 } else { 4 },
         }

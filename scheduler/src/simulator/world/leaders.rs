@@ -412,7 +412,9 @@ impl World {
         let Ok(job) = leading.master.find(self.job.as_str()) else { return Ok(()) };
         let (state, phase) = (job.state(), job.checkpoints().pending().map(|pending| pending.phase));
         let kept = self.results() > 0 && !self.closed();
+        let stopped = self.results() == 0 && self.store.stopped_with().is_some();
         let due = |when: &When| match when {
+            When::Stopped => stopped,
             When::Phase(wanted) => phase == Some(*wanted),
             When::State(wanted) => state == *wanted,
             When::ResultKept => kept,
