@@ -7,6 +7,8 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`state`] | states of the job and of executions |
+//! | [`event`] | what happens to a job, and what it wants done |
+//! | [`execution`] | the current attempt of each task |
 //! | [`topology`] | tasks, wiring, regions |
 //! | `deploy` | slots, and what each task is told |
 //! | `tasks` | messages of TaskManagers, fencing |
@@ -32,6 +34,8 @@ mod checkpoints;
 pub mod collect;
 mod decommission;
 mod deploy;
+pub mod event;
+pub mod execution;
 mod failover;
 mod history;
 pub mod hosted;
@@ -54,20 +58,20 @@ use hurtig_graph::job::JobPlan;
 use hurtig_proto::internal::v1::StopMode;
 use hurtig_proto::internal::v1::from_task_manager::Message as FromTask;
 use hurtig_proto::internal::v1::to_task_manager::Message as ToTask;
-use hurtig_proto::v1;
 use hurtig_proto::v1::operator::Kind;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::checkpoint::{CheckpointCoordinator, SavepointWish};
-use crate::error::SchedulerError;
+use crate::checkpoint::CheckpointCoordinator;
 use crate::restart::RestartStrategy;
 use crate::settings::JobSettings;
 use crate::simulator::Bug;
 use crate::slots::{SessionId, SlotId, SlotPool};
-use crate::storage::{StorageReply, StorageRequest};
 use adaptive::Scaling;
 use collect::CollectBuffer;
+pub use event::{JobAction, JobEvent, Submission};
+pub use execution::{AcknowledgedCheckpoint, Counters, Execution};
+use execution::{LocalCopy, SlotsSeen};
 use history::{History, RestartPhase};
 use hosted::HostedCoordinators;
 use leaving::Leaving;
@@ -76,251 +80,6 @@ use requirements::Requirements;
 use state::{ExecutionState, JobState};
 use stop::Stop;
 use topology::{SlotKey, Topology};
-
-/// A job to be run.
-pub struct Submission {
-    /// Its id.
-    pub job: JobId,
-    /// What to run.
-    pub plan: JobPlan,
-    /// Settings, read from the plan's configuration on top of the cluster's.
-    pub settings: JobSettings,
-    /// Coordinators of sources by operator uid.
-    pub coordinators: BTreeMap<String, Box<dyn OperatorCoordinator>>,
-    /// Base URI of the job's checkpoints.
-    pub checkpoint_directory: String,
-    /// For jitter and the delay of the first checkpoint.
-    pub seed: u64,
-}
-
-/// What happened to a job.
-#[derive(Debug)]
-pub enum JobEvent {
-    /// It was submitted: begin.
-    Start,
-    /// Time has passed.
-    Tick,
-    /// The user wants it to stop.
-    Cancel,
-    /// The user wants a savepoint, perhaps to stop with it; answered by [`JobAction::SavepointDone`].
-    Savepoint(SavepointWish),
-    /// A TaskManager has sent something about one of the job's tasks.
-    Task {
-        /// Of the TaskManager.
-        session: SessionId,
-        /// What it sent.
-        message: FromTask,
-    },
-    /// A TaskManager is lost; its slots are gone from the pool.
-    TaskManagerLost {
-        /// Its connection.
-        session: SessionId,
-        /// Its resource id.
-        resource_id: String,
-        /// How it was noticed.
-        reason: String,
-        /// It was to go.
-        announced: bool,
-    },
-    /// There are more free slots than before, slots that are to be left, or other requirements
-    /// ([`JobMaster::require`]).
-    SlotsChanged,
-    /// A TaskManager has registered that runs tasks of the job since an earlier leader.
-    Attempts {
-        /// Its connection.
-        session: SessionId,
-        /// What it runs, or has run.
-        attempts: Vec<hurtig_proto::internal::v1::RunningAttempt>,
-    },
-    /// This JobManager leads no more.
-    Suspend,
-    /// The registry has what [`JobAction::Ended`] said.
-    ResultStored,
-    /// Attempt numbers below this may be used.
-    AttemptsReserved {
-        /// The first that may not.
-        below: u32,
-    },
-    /// The answer to [`JobAction::Storage`].
-    Storage {
-        /// As given.
-        ticket: u64,
-        /// The answer.
-        reply: StorageReply,
-    },
-    /// The answer to [`JobAction::Discover`].
-    Discovered {
-        /// As given.
-        operator_uid: String,
-        /// As given.
-        incarnation: u64,
-        /// Splits, or why there are none.
-        splits: Result<Vec<Vec<u8>>, String>,
-    },
-    /// The client has taken this many bytes of result rows.
-    RowsTaken {
-        /// Of Arrow IPC.
-        bytes: u64,
-    },
-    /// A client has opened the stream of result rows.
-    ReaderAttached {
-        /// Counts the readers of the job.
-        reader: u64,
-    },
-    /// The stream has broken, or the client has closed it.
-    ReaderDetached {
-        /// As given.
-        reader: u64,
-    },
-}
-
-/// What a job wants done.
-#[derive(Debug)]
-pub enum JobAction {
-    /// Send to a TaskManager.
-    Send {
-        /// Of the TaskManager.
-        session: SessionId,
-        /// The message.
-        message: Box<ToTask>,
-    },
-    /// Call the job's checkpoint storage.
-    Storage {
-        /// Names the call.
-        ticket: u64,
-        /// The call.
-        request: StorageRequest,
-    },
-    /// List the splits of a source.
-    Discover {
-        /// The source.
-        operator_uid: String,
-        /// To be given back.
-        incarnation: u64,
-        /// Its options.
-        options: BTreeMap<String, String>,
-    },
-    /// Rows for the client.
-    Rows(v1::ResultBatch),
-    /// Answers a savepoint request.
-    SavepointDone {
-        /// As given.
-        request: u64,
-        /// URI of the savepoint.
-        result: Result<String, SchedulerError>,
-    },
-    /// What users see has changed.
-    Changed,
-    /// The job has ended in this status: keep it; answered by [`JobEvent::ResultStored`].
-    Ended(Box<v1::JobStatus>),
-    /// More attempt numbers are needed.
-    ReserveAttempts,
-    /// Another JobManager has written HEAD.
-    Deposed,
-}
-
-/// One execution attempt of a task, the current one.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Execution {
-    /// From 0. Meaningless before the first deployment.
-    pub attempt: u32,
-    /// Was deployed at least once.
-    pub deployed: bool,
-    /// Where the attempt is in its life.
-    pub state: ExecutionState,
-    /// Where it runs or ran.
-    pub slot: Option<SlotId>,
-    /// Resource id of that TaskManager.
-    pub taskmanager: String,
-    /// Last figures.
-    pub metrics: v1::SubtaskDetails,
-    /// Where its state came from.
-    pub restore: Option<v1::RestoreReport>,
-    /// The last checkpoint that it acknowledged.
-    pub checkpoint: Option<AcknowledgedCheckpoint>,
-    /// When the figures came; 0: never.
-    pub reported_ms: i64,
-}
-
-/// What a task did for a checkpoint.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct AcknowledgedCheckpoint {
-    /// Which.
-    pub id: u64,
-    /// When the acknowledgement came.
-    pub time_ms: i64,
-    /// Size of the task's state, and what was uploaded of it.
-    pub bytes: (u64, u64),
-    /// The pause of the task.
-    pub sync_us: u64,
-    /// Write-back and upload.
-    pub async_ms: u64,
-    /// Between the first barrier and the last.
-    pub alignment_us: u64,
-}
-
-impl Execution {
-    fn new() -> Self {
-        Execution {
-            attempt: 0,
-            deployed: false,
-            state: ExecutionState::Created,
-            slot: None,
-            taskmanager: String::new(),
-            metrics: v1::SubtaskDetails { watermark_ms: i64::MIN, ..Default::default() },
-            restore: None,
-            checkpoint: None,
-            reported_ms: 0,
-        }
-    }
-}
-
-/// How often something was refused or taken; for metrics and the simulator's coverage.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Counters {
-    /// Messages of attempts that are not the current one, or have ended.
-    pub stale_messages: u64,
-    /// Deployments of a region with a checkpoint.
-    pub regions_restored: u64,
-    /// Changes of the parallelism.
-    pub rescales: u64,
-    /// Those of a running job.
-    pub rescales_while_running: u64,
-    /// Restarts that leave TaskManagers which are to go.
-    pub decommissions: u64,
-    /// Those that leave several.
-    pub decommissions_together: u64,
-    /// Jobs that an earlier leader had stopped and whose tasks were told by this one.
-    pub stops_finished: u64,
-    /// Losses of TaskManagers that were to go, with tasks on them.
-    pub died_before_drained: u64,
-    /// All tasks were taken over from an earlier leader.
-    pub adopted: u64,
-    /// Some regions were, others restarted.
-    pub adopted_in_part: u64,
-    /// Transitions of the job.
-    pub job: BTreeMap<(JobState, JobState), u64>,
-    /// Transitions of executions.
-    pub executions: BTreeMap<(ExecutionState, ExecutionState), u64>,
-}
-
-/// A copy of a subtask's state on the disk of a TaskManager.
-#[derive(Clone, Debug)]
-struct LocalCopy {
-    session: SessionId,
-    checkpoint: u64,
-    vertex: usize,
-    /// Inclusive range of key groups.
-    key_groups: (u32, u32),
-    bytes: u64,
-}
-
-/// Slots of the cluster at some time.
-#[derive(Clone, Copy, Debug, Default)]
-struct SlotsSeen {
-    free: usize,
-    total: usize,
-}
 
 /// One job. See the module documentation.
 #[derive(Debug)]

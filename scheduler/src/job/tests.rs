@@ -10,10 +10,14 @@ use hurtig_graph::config::Configuration;
 use hurtig_graph::coordinator::{CoordinatorAction, CoordinatorEvent};
 use hurtig_proto::internal::v1 as internal;
 use hurtig_proto::internal::v1::from_task_manager::Message as FromTask;
+use hurtig_proto::v1;
 
 use super::*;
+use crate::checkpoint::SavepointWish;
+use crate::error::SchedulerError;
 use crate::simulator::plans::{PlanBuilder, forward, hash};
 use crate::slots::TaskManager;
+use crate::storage::StorageRequest;
 use crate::storage::memory::{MEMORY_DIRECTORY, MemoryStore};
 
 /// A job with its slots and a store that answers at once.
