@@ -148,7 +148,7 @@ struct NoticeView {
 
 impl From<v1::TaskManagerInfo> for View {
     fn from(t: v1::TaskManagerInfo) -> Self {
-        let notice = (t.notice_time_ms != 0).then(|| NoticeView {
+        let notice = (t.notice_time_ms != 0).then_some(NoticeView {
             source: t.notice_source,
             time_ms: t.notice_time_ms,
             deadline_ms: t.notice_deadline_ms,
