@@ -220,7 +220,11 @@ impl SourceReader for FileReader {
                     let splits = state.split.as_ref().map_or(0, |split| split.of);
                     self.active = Some(self.start(state)?);
                     self.share_rate(splits)?;
-                    return Ok(SourceStatus::Ready);
+                    if self.pacer.is_some() {
+                        // How many rows may come is known in the next round.
+                        return Ok(SourceStatus::Ready);
+                    }
+                    continue;
                 }
                 if self.no_more {
                     return Ok(SourceStatus::Finished);
