@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::harness::{Cluster, PATIENCE, Process, hurtig, lines_below, subtasks};
 
 const ROWS_PER_SECOND: u32 = 3_000;
-const SECONDS: u32 = 20;
+const SECONDS: u32 = 30;
 
 fn script(out: &Path, rate: u32) -> String {
     let rows = ROWS_PER_SECOND * SECONDS;
@@ -58,7 +58,9 @@ fn used(job: &Value) -> Vec<usize> {
 }
 
 fn moved(cluster: &Cluster, id: &str) -> Value {
-    cluster.wait_for(id, "the job has moved", |job| job["restarts"] == 1 && runs(job))
+    // On a slow machine the job can be at its end by then.
+    let goes_on = |job: &Value| subtasks(job).all(|s| s["state"] == "RUNNING" || s["state"] == "FINISHED");
+    cluster.wait_for(id, "the job has moved", |job| job["restarts"] == 1 && goes_on(job))
 }
 
 /// One restart without a failure, from the checkpoint that was taken for it.
@@ -66,7 +68,9 @@ fn assert_planned(job: &Value, taskmanagers: &[&str], source: &str) {
     let restarts = job["restart_reports"].as_array().unwrap();
     let [restart] = &restarts[..] else { panic!("one restart: {restarts:#?}") };
     let left = &restart["decommission"];
-    assert_eq!(left["taskmanagers"], serde_json::json!(taskmanagers), "{restart:#}");
+    let mut names: Vec<&str> = left["taskmanagers"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, taskmanagers, "{restart:#}");
     assert!(restart["cause"].as_str().unwrap().contains(source), "{restart:#}");
     let checkpoint = left["checkpoint"].as_u64().unwrap();
     assert!(
@@ -106,6 +110,19 @@ fn listed(cluster: &Cluster) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// Waits until the list is as `condition` wants it.
+fn wait_listed(cluster: &Cluster, condition: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let start = Instant::now();
+    loop {
+        let all = listed(cluster);
+        if condition(&all) {
+            return all;
+        }
+        assert!(start.elapsed() < PATIENCE, "{all:#?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 fn decommission(cluster: &Cluster, arguments: &[&str]) -> std::process::Output {
     let address = cluster.address();
     let own = ["taskmanagers", "decommission", "--cluster", &address];
@@ -122,7 +139,7 @@ fn sigterm_moves_the_tasks_of_a_taskmanager_in_one_restart() {
     let job = moved(&cluster, &id);
     assert_planned(&job, &[&format!("tm-{victim}")], "SIGTERM");
     assert_eq!(wait_end(&mut cluster.taskmanagers[victim]), Some(0), "it ends in order");
-    assert_eq!(listed(&cluster).len(), 2);
+    wait_listed(&cluster, |all| all.len() == 2);
     assert_output(&cluster, &id, &out);
     assert_eq!(cluster.job(&id)["restarts"], 1);
 }
@@ -134,21 +151,16 @@ fn two_notices_within_the_window_are_one_restart_once_there_are_slots() {
         "jobmanager.adaptive-scheduler.combined-restart.enabled=true",
         "jobmanager.adaptive-scheduler.combined-restart.window-interval=10 min",
     ];
-    let mut cluster = cluster(3, &adaptive);
+    let mut cluster = cluster(2, &adaptive);
     let out = cluster.folder.path().join("disturbed");
     let (id, used) = started(&cluster, &out);
     for &victim in &used {
         cluster.taskmanagers[victim].signal("TERM");
     }
     let names: Vec<String> = used.iter().map(|victim| format!("tm-{victim}")).collect();
-    let draining = |t: &Value| names.iter().any(|name| t["id"] == **name) && t["state"] == "DRAINING";
-    let start = Instant::now();
-    while listed(&cluster).iter().filter(|t| draining(t)).count() < 2 {
-        assert!(start.elapsed() < PATIENCE, "{:#?}", listed(&cluster));
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(cluster.job(&id)["restarts"], 0, "one slot elsewhere is not enough within the window");
-    let replacement = cluster.spawn_taskmanager(7);
+    wait_listed(&cluster, |all| all.iter().filter(|t| t["state"] == "DRAINING").count() == 2);
+    assert_eq!(cluster.job(&id)["restarts"], 0, "there is no slot elsewhere");
+    let replacements = [7, 8].map(|number| cluster.spawn_taskmanager(number));
     let job = moved(&cluster, &id);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     assert_planned(&job, &names, "SIGTERM");
@@ -157,7 +169,7 @@ fn two_notices_within_the_window_are_one_restart_once_there_are_slots() {
     }
     assert_output(&cluster, &id, &out);
     assert_eq!(cluster.job(&id)["restarts"], 1);
-    drop(replacement);
+    drop(replacements);
 }
 
 #[test]
@@ -192,14 +204,10 @@ fn a_notice_file_is_a_notice() {
     let file = folder.path().join("notice");
     let path = format!("hurtig.decommission.notice-file={}", file.display());
     let cluster = cluster(1, &[path.as_str(), "hurtig.decommission.poll-interval=50 ms"]);
-    assert_eq!(listed(&cluster)[0]["state"], "ACTIVE");
+    wait_listed(&cluster, |all| all.first().is_some_and(|t| t["state"] == "ACTIVE"));
     std::fs::write(&file, r#"{"action": "terminate", "time": "2100-01-01T00:00:00Z"}"#).unwrap();
-    let start = Instant::now();
-    while listed(&cluster)[0]["state"] != "DRAINED" {
-        assert!(start.elapsed() < PATIENCE, "{:#?}", listed(&cluster));
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let notice = listed(&cluster)[0]["notice"].clone();
+    let drained = wait_listed(&cluster, |all| all.first().is_some_and(|t| t["state"] == "DRAINED"));
+    let notice = drained[0]["notice"].clone();
     let year_2100 = 4_102_444_800_000;
     let deadline = notice["deadline_ms"].as_i64().unwrap();
     assert!(notice["source"] == "notice file" && (deadline - year_2100).abs() < 60_000, "{notice}");

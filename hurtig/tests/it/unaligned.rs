@@ -25,7 +25,7 @@ const IN_FLIGHT: &str = "-channels-";
 struct Run {
     settings: &'static [(&'static str, &'static str)],
     rows_per_second: i64,
-    /// What the sink does with each batch.
+    /// How long the sink takes for each batch until it fails.
     sleep_ms: u64,
     /// The sink fails once, when so many checkpoints with such a file have been seen: the older ones
     /// are complete then.
@@ -52,8 +52,8 @@ struct Sink {
 
 impl Sink {
     fn write(&self, batch: &Batch) -> Result<(), &'static str> {
-        std::thread::sleep(Duration::from_millis(self.run.sleep_ms));
         if !self.failed.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(self.run.sleep_ms));
             let mut seen = self.seen.lock();
             let (name, count) = self.run.fails_after.unwrap_or((IN_FLIGHT, usize::MAX));
             seen.extend(checkpoints_with(&self.checkpoints, name));
@@ -144,7 +144,7 @@ const TIMEOUT: &str = "execution.checkpointing.aligned-checkpoint-timeout";
 const BACKPRESSURED: Run = Run {
     settings: &[UNALIGNED],
     rows_per_second: 100_000_000,
-    sleep_ms: 15,
+    sleep_ms: 40,
     fails_after: Some((IN_FLIGHT, 2)),
     short: 0,
 };
@@ -176,7 +176,7 @@ async fn without_backpressure_checkpoints_stay_aligned_and_store_no_rows() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_at_least_once_job_loses_no_row() {
     let settings = &[UNALIGNED, ("execution.checkpointing.mode", "AT_LEAST_ONCE")];
-    let run = Run { settings, fails_after: Some(("_metadata", 2)), ..Run::default() };
+    let run = Run { settings, fails_after: Some(("_metadata", 2)), rows_per_second: 150_000, ..Run::default() };
     let (_, sink) = finish(run).await;
     let fewer: Vec<_> =
         sink.sums.lock().iter().filter(|(_, (_, count))| *count < ROWS / KEYS).take(5).map(|(k, s)| (*k, *s)).collect();
@@ -186,6 +186,6 @@ async fn an_at_least_once_job_loses_no_row() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_goes_on_exactly_once_from_a_checkpoint_in_which_a_source_had_finished() {
     // The short source ends with the first checkpoint that covers all its rows.
-    let run = Run { fails_after: Some(("_metadata", 5)), short: 1_000, ..Run::default() };
+    let run = Run { fails_after: Some(("_metadata", 3)), rows_per_second: 150_000, short: 1_000, ..Run::default() };
     assert_eq!(wrong(&finish(run).await.1), []);
 }
