@@ -12,7 +12,7 @@ options! {
     CLIENT_HEARTBEAT_TIMEOUT = "client.heartbeat.timeout", [], ValueType::Duration, Some("180 s"),
         "A query (SELECT) is cancelled when no client has been attached to its rows for so long. A client that reads slowly, or not at all for a while, is still attached. 0: never.";
     GRACEFUL_DECOMMISSION = "cluster.taskmanager.graceful-decommission.enabled", [], ValueType::Bool, Some("true"),
-        "A TaskManager that is to go (SIGTERM, `hurtig.decommission.notice-file`, `hurtig taskmanagers decommission`) gets no new tasks, and jobs leave it with a checkpoint taken for it and one restart, which no restart strategy counts.";
+        "A TaskManager that is to go (SIGTERM, `hurtig.decommission.notice-file`, `hurtig taskmanagers decommission`) gets no new tasks, and jobs leave it with a checkpoint taken for it and one restart, which no restart strategy counts. A job without a completed checkpoint stays until the TaskManager ends, which is a failure like any other.";
     SLOT_IDLE_TIMEOUT = "slot.idle.timeout", [], ValueType::Duration, Some("50 s"),
         "How long a job keeps a slot that it does not use.";
     SLOT_REQUEST_TIMEOUT = "slot.request.timeout", [], ValueType::Duration, Some("5 min"),

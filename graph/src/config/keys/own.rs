@@ -21,7 +21,7 @@ options! {
         "When objects of the latest checkpoint are missing or damaged, the job restores the one before that, which \
          `execution.checkpointing.num-retained` must keep. What sinks have committed since then is written again.";
     DECOMMISSION_TIMEOUT = "hurtig.decommission.timeout", [], ValueType::Duration, Some("2 min"),
-        "How long after SIGTERM, or a notice without a time, a TaskManager ends whatever still runs there. What stops processes must wait longer: `terminationGracePeriodSeconds` in Kubernetes.";
+        "How long after SIGTERM a TaskManager ends whatever still runs there; jobs also leave within that time after a notice file without a time. What stops processes must wait longer: `terminationGracePeriodSeconds` in Kubernetes.";
     DECOMMISSION_NOTICE_FILE = "hurtig.decommission.notice-file", [], ValueType::String, None,
         "File whose existence tells a TaskManager that it is to go. It may hold the notice of EC2 in JSON, of which `time` is read. Not set: none is looked for.";
     DECOMMISSION_POLL = "hurtig.decommission.poll-interval", [], ValueType::Duration, Some("1 s"),
