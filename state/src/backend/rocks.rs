@@ -15,15 +15,15 @@ use rocksdb::properties;
 use super::expiry::Expiry;
 use crate::error::{Result, StateError};
 
-/// How long a checkpoint waits for compactions. Those of small changes end within it; what takes longer
-/// must not make the checkpoint late, by which a recovery has more to repeat.
-const COMPACTION_PATIENCE_US: u64 = 1_000_000;
+/// How long a checkpoint waits for compactions, so that it need not upload files that the next one would
+/// not have any more.
+const COMPACTION_PATIENCE_US: u64 = 5_000_000;
 /// A restored database is merged no sooner than this, unless it has grown by half: until then the task has
 /// to catch up, and needs the cores itself.
 const RESTORED_PAUSE: Duration = Duration::from_secs(5);
 /// With so many percent of outdated entries beside the oldest run everything is merged. Less would write
-/// the whole state more often, more would let files, and what a restore reads, grow to twice the state.
-const MOST_OUTDATED_PERCENT: i32 = 40;
+/// and upload the whole state more often, more would let files, and what a restore reads, grow further.
+const MOST_OUTDATED_PERCENT: i32 = 100;
 const COLUMN_FAMILY: &str = "default";
 
 /// Memory and threads that all databases of one TaskManager share.
@@ -124,7 +124,7 @@ impl SharedRocks {
         options.set_compression_type(DBCompressionType::Lz4);
         // What is compacted is uploaded again. Changes are spread over all keys, so levels would
         // rewrite the whole state every few checkpoints; merging runs of similar size rewrites it
-        // when a good part of it has changed.
+        // when as much has changed as there is.
         if self.config.compaction == CompactionStyle::Universal {
             options.set_compaction_style(DBCompactionStyle::Universal);
             let mut universal = UniversalCompactOptions::default();
