@@ -78,6 +78,10 @@ impl CheckpointStorage for JobStorage {
                     Ok(metadata) => others.push(metadata),
                     // Deleted meanwhile.
                     Err(StateError::NotFound(_)) => {}
+                    // Nobody can restore it, so it needs no files.
+                    Err(StateError::Corrupt(reason)) => {
+                        tracing::warn!(object = found.uri, reason, "a checkpoint beside the one to claim is damaged");
+                    }
                     Err(error) => return Err(storage_error(error)),
                 }
             }
@@ -182,6 +186,20 @@ mod tests {
         assert_eq!(storage.read_metadata(&object).await.unwrap().checkpoint_id, 5);
         storage.delete(std::slice::from_ref(&object)).await.unwrap();
         assert!(matches!(storage.read_metadata(&object).await, Err(StorageError::NotFound(_))));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_checkpoint_beside_another_is_no_reason_to_refuse_that() {
+        let base = tempfile::tempdir().unwrap();
+        let storage = of(base.path());
+        let mut objects = Vec::new();
+        for checkpoint_id in 4..=6 {
+            let metadata = v1::CheckpointMetadata { checkpoint_id, job_id: job().to_string(), ..Default::default() };
+            objects.push(storage.write_metadata(&metadata, None).await.unwrap());
+        }
+        std::fs::write(objects[2].strip_prefix("file://").unwrap(), [0xff; 40]).unwrap();
+        let others = storage.read_beside(&objects[0]).await.unwrap();
+        assert_eq!(others.iter().map(|other| other.checkpoint_id).collect::<Vec<_>>(), [5]);
     }
 
     #[tokio::test]
